@@ -1,0 +1,1 @@
+"""The mathematics of diffusion: schedules, processes, samplers, guidance. Plain functions of tensors."""

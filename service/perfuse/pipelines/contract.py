@@ -1,0 +1,80 @@
+"""What a pipeline is, and all it sees of whoever runs it.
+
+`perfuse.pipelines.alone.run_alone` implements `Run` in one process; `perfuse.engine` implements it for many requests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import ParamSpec, Protocol, TypeVar
+
+from torch import Tensor
+
+from perfuse.models.call import Call, Network, Output
+
+P = ParamSpec("P")
+T = TypeVar("T")
+RequestT = TypeVar("RequestT", contravariant=True)
+ResultT = TypeVar("ResultT", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """A pipeline's own upper estimate: `calls` rows of `network` with batch key `key`."""
+
+    network: Network
+    key: Hashable
+    calls: int
+
+
+class Snapshot(Protocol):
+    """The store as it was when the request was admitted."""
+
+    @property
+    def lsn(self) -> int:
+        """Sequence number of the last commit this view contains."""
+        ...
+
+
+class Run(Protocol):
+    """All a pipeline sees of its surroundings."""
+
+    @property
+    def snapshot(self) -> Snapshot: ...
+
+    async def forward(self, *calls: Call) -> tuple[Output, ...]:
+        """Outputs of all calls, in order. They may be computed in different batches.
+
+        Raises:
+            GenerationFailed: the forward of one of these calls failed, or gave NaN or infinity.
+        """
+        ...
+
+    async def offload(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run slow or GIL-free host work (search, verification, encoding) beside the forwards."""
+        ...
+
+    def uniform(self, purpose: str, step: int, positions: Tensor) -> Tensor:
+        """Uniforms in [0, 1), float64, one per entry of int64 `positions`: a hash of (seed, purpose, step, position)."""
+        ...
+
+    def report(self, step: int, of: int, **preview: object) -> bool:
+        """Say how far the run is and show what there is so far. False: the deadline is near, wrap up."""
+        ...
+
+
+class Pipeline(Protocol[RequestT, ResultT]):
+    """One modality."""
+
+    def estimate(self, request: RequestT) -> Sequence[Demand]:
+        """Validate without touching a tensor and say how much work comes, for admission.
+
+        Raises:
+            InvalidRequest: with `field` as JSON pointer into the HTTP body and a hint.
+        """
+        ...
+
+    async def run(self, request: RequestT, run: Run) -> ResultT:
+        """Compute the result. Cancelled by closing the coroutine at any await."""
+        ...

@@ -1,0 +1,134 @@
+"""What pipelines take and give: frozen records without behaviour, the same in a Python process and on the wire.
+
+Plain dataclasses, so that the library works without the server's dependencies; `perfuse.wire` frames them with msgspec.
+A pipeline's `estimate` validates them; HTTP schemas (`perfuse.api.schemas`) map onto them once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Sampler = Literal["auto", "entropy", "threshold", "low_confidence", "ancestral"]
+FinishReason = Literal["complete", "deadline", "length", "syntax"]
+PlanStatus = Literal["verified", "unverified", "infeasible", "timeout"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextRequest:
+    """Fill text: `prefix + fill + suffix`, conditioned on `prompt`.
+
+    `template` (text with `<mask>` or `<mask:N>` marks) is another way to write prefix and suffix.
+    `length` is the number of tokens the fill may take (model default if None), `steps` the most forwards (None: as
+    many as the sampler wants), `temperature` 0 the most likely token, `guidance` the classifier-free scale (1 = off).
+    """
+
+    prompt: str = ""
+    prefix: str = ""
+    suffix: str = ""
+    template: str | None = None
+    length: int | None = None
+    language: str = "python"
+    model: str | None = None
+    sampler: Sampler = "auto"
+    steps: int | None = None
+    temperature: float = 0.0
+    guidance: float = 1.0
+    seed: int = 0
+    n: int = 1
+    reproducible: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextOutput:
+    """One filled text. `confidence` is the mean probability of the committed tokens, in [0, 1]."""
+
+    text: str
+    fill: str
+    finish_reason: FinishReason
+    confidence: float
+    steps_done: int
+    forwards: int
+    token_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextResult:
+    """The outputs of a text request, in the order asked for."""
+
+    model: str
+    outputs: tuple[TextOutput, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """A position (x, y) in metres to be reached within `tolerance` metres."""
+
+    position: tuple[float, ...]
+    tolerance: float = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrajectoryRequest:
+    """Plan a trajectory from `state` (x, y, vx, vy) to `goal` in a named environment."""
+
+    environment: str
+    state: tuple[float, ...]
+    goal: Goal
+    candidates: int = 16
+    steps: int = 8
+    model: str | None = None
+    seed: int = 0
+    reproducible: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trajectory:
+    """Dense states, one every `dt` seconds: [[x, y, vx, vy], …]."""
+
+    dt: float
+    states: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """What the verifier found on the returned trajectory. `arrival_step` counts steps of `dt`; None = never."""
+
+    collision_free: bool
+    arrival_step: int | None
+    violations: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidates:
+    """How many plans were drawn and how many of them the verifier accepted."""
+
+    sampled: int
+    valid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrajectoryResult:
+    """The best candidate and the verdict on it."""
+
+    model: str
+    status: PlanStatus
+    trajectory: Trajectory | None
+    verification: Verification
+    candidates: Candidates
+    confidence: float
+    steps_done: int
+    engine: str = "diffusion"
+
+
+Request = TextRequest | TrajectoryRequest
+Result = TextResult | TrajectoryResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """An intermediate state of a running request: step `step` of about `of`, and what is visible so far."""
+
+    step: int
+    of: int
+    body: dict[str, object] = field(default_factory=dict)
