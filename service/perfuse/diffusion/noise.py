@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 
 import torch
-from jaxtyping import Float64, Int64
 from torch import Tensor
+
+from perfuse.shapes import Float64, Int64
 
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15, SplitMix64's increment (Steele et al., OOPSLA 2014)
 _MIX1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
@@ -39,4 +40,5 @@ def uniform(seed: int, purpose: str, step: int, positions: Int64[Tensor, "*n"]) 
 
 def gaussian(uniforms: Float64[Tensor, "*n"]) -> Float64[Tensor, "*n"]:
     """Standard normal numbers by inverse CDF: x = Φ⁻¹(u); u is moved off 0 by half of its resolution."""
-    return torch.special.ndtri(uniforms + 2.0**-54)
+    normal: Tensor = torch.special.ndtri(uniforms + 2.0**-54)
+    return normal

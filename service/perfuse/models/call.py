@@ -44,10 +44,14 @@ class Network(Protocol):
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """`model@version`."""
+        ...
 
     @property
-    def reproducible_rows(self) -> int: ...
+    def reproducible_rows(self) -> int:
+        """R."""
+        ...
 
     def key(self, call: Call) -> Hashable:
         """Calls with equal keys may share a batch. Depends on this call alone: length bucket, want, has-energy."""

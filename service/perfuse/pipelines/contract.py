@@ -15,8 +15,8 @@ from perfuse.models.call import Call, Network, Output
 
 P = ParamSpec("P")
 T = TypeVar("T")
-RequestT = TypeVar("RequestT", contravariant=True)
-ResultT = TypeVar("ResultT", covariant=True)
+Request_contra = TypeVar("Request_contra", contravariant=True)
+Result_co = TypeVar("Result_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,9 @@ class Run(Protocol):
     """All a pipeline sees of its surroundings."""
 
     @property
-    def snapshot(self) -> Snapshot: ...
+    def snapshot(self) -> Snapshot:
+        """The store view pinned at admission."""
+        ...
 
     async def forward(self, *calls: Call) -> tuple[Output, ...]:
         """Outputs of all calls, in order. They may be computed in different batches.
@@ -56,7 +58,7 @@ class Run(Protocol):
         ...
 
     def uniform(self, purpose: str, step: int, positions: Tensor) -> Tensor:
-        """Uniforms in [0, 1), float64, one per entry of int64 `positions`: a hash of (seed, purpose, step, position)."""
+        """Uniforms in [0, 1), float64, one per int64 position: a hash of (seed, purpose, step, position)."""
         ...
 
     def report(self, step: int, of: int, **preview: object) -> bool:
@@ -64,10 +66,10 @@ class Run(Protocol):
         ...
 
 
-class Pipeline(Protocol[RequestT, ResultT]):
+class Pipeline(Protocol[Request_contra, Result_co]):
     """One modality."""
 
-    def estimate(self, request: RequestT) -> Sequence[Demand]:
+    def estimate(self, request: Request_contra) -> Sequence[Demand]:
         """Validate without touching a tensor and say how much work comes, for admission.
 
         Raises:
@@ -75,6 +77,6 @@ class Pipeline(Protocol[RequestT, ResultT]):
         """
         ...
 
-    async def run(self, request: RequestT, run: Run) -> ResultT:
+    async def run(self, request: Request_contra, run: Run) -> Result_co:
         """Compute the result. Cancelled by closing the coroutine at any await."""
         ...
