@@ -132,3 +132,8 @@ class Preview:
     step: int
     of: int
     body: dict[str, object] = field(default_factory=dict)
+
+    @staticmethod
+    def of_values(step: int, of: int, values: dict[str, object]) -> Preview:
+        """The preview with callables among the values replaced by what they return."""
+        return Preview(step=step, of=of, body={k: v() if callable(v) else v for k, v in values.items()})

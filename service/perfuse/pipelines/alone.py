@@ -88,20 +88,21 @@ class AloneRun:
     def report(self, step: int, of: int, **preview: object) -> bool:
         """Hand the preview to `on_preview`; False once the deadline has passed."""
         if self._on_preview is not None:
-            self._on_preview(Preview(step=step, of=of, body=preview))
+            self._on_preview(Preview.of_values(step, of, preview))
         return self._deadline is None or self._clock() < self._deadline
 
 
 def forward_in_blocks(rows: Sequence[Call]) -> list[Output]:
     """Outputs of equal-key rows computed in blocks of exactly R rows, the last block padded by repetition."""
-    network = rows[0].network
-    size = network.reproducible_rows
-    outputs: list[Output] = []
-    for start in range(0, len(rows), size):
-        block = list(rows[start : start + size])
-        padded = block + [block[-1]] * (size - len(block))
-        outputs.extend(network.forward(padded)[: len(block)])
-    return outputs
+    size = rows[0].network.reproducible_rows
+    return [output for i in range(0, len(rows), size) for output in padded_forward(rows[i : i + size])]
+
+
+def padded_forward(block: Sequence[Call]) -> Sequence[Output]:
+    """Outputs of at most R equal-key rows, computed as exactly R rows by repeating the last one."""
+    network = block[0].network
+    padded = [*block, *[block[-1]] * (network.reproducible_rows - len(block))]
+    return network.forward(padded)[: len(block)]
 
 
 def finite(output: Output) -> bool:

@@ -21,11 +21,16 @@ Result_co = TypeVar("Result_co", covariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """A pipeline's own upper estimate: `calls` rows of `network` with batch key `key`."""
+    """A pipeline's own upper estimate: `calls` rows of `network` with batch key `key`.
+
+    `kind` names the way of sampling, for example "text/entropy": the engine learns per kind which part of the estimate
+    is really used.
+    """
 
     network: Network
     key: Hashable
     calls: int
+    kind: str = ""
 
 
 class Snapshot(Protocol):
@@ -50,6 +55,7 @@ class Run(Protocol):
 
         Raises:
             GenerationFailed: the forward of one of these calls failed, or gave NaN or infinity.
+            DeadlineExceeded: the deadline passed while the calls waited; return the best there is, if there is any.
         """
         ...
 
@@ -62,7 +68,10 @@ class Run(Protocol):
         ...
 
     def report(self, step: int, of: int, **preview: object) -> bool:
-        """Say how far the run is and show what there is so far. False: the deadline is near, wrap up."""
+        """Say how far the run is and show what there is so far. False: the deadline is near, wrap up.
+
+        Preview values that are callables are called only if somebody watches.
+        """
         ...
 
 

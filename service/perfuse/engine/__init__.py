@@ -1,0 +1,1 @@
+"""Batches the forwards of all running requests: scheduler, cost model, compute loop, processes."""
