@@ -1,4 +1,4 @@
-"""What every pipeline must do, as plain functions over a `Case`. `tests/unit/pipelines/test_conformance.py` runs them."""
+"""What every pipeline must do, as functions over a `Case`; run by tests/unit/pipelines/test_conformance.py."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -26,7 +28,7 @@ def test_frames_come_out_whole_however_the_stream_is_cut(cuts: list[int]) -> Non
     stream = b"".join(wire.frame(message) for message in MESSAGES)
     reader = wire.FrameReader()
     edges = [0, *sorted(min(cut, len(stream)) for cut in cuts), len(stream)]
-    bodies = [body for a, b in zip(edges, edges[1:], strict=False) for body in reader.feed(stream[a:b])]
+    bodies = [body for a, b in pairwise(edges) for body in reader.feed(stream[a:b])]
     assert [wire.decode_front(body) for body in bodies] == MESSAGES
 
 

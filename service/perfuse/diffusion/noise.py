@@ -39,6 +39,6 @@ def uniform(seed: int, purpose: str, step: int, positions: Int64[Tensor, "*n"]) 
 
 
 def gaussian(uniforms: Float64[Tensor, "*n"]) -> Float64[Tensor, "*n"]:
-    """Standard normal numbers by inverse CDF: x = Φ⁻¹(u); u is moved off 0 by half of its resolution."""
-    normal: Tensor = torch.special.ndtri(uniforms + 2.0**-54)
+    """Standard normal numbers by inverse CDF: x = Φ⁻¹(u); u = 0 counts as half of its resolution."""
+    normal: Tensor = torch.special.ndtri(uniforms.clamp_min(2.0**-54))
     return normal
