@@ -10,7 +10,7 @@ from random import Random
 class Option:
     """One value of a slot: how a sentence says it, how Python says it, and its part of the function's name.
 
-    `{x}` in `code` is the element, `{k}` in `code` and `phrases` a constant drawn from `low..high`.
+    `{x}` in `code` is the element, `{k}` in `code` and `phrases` a constant drawn from `low..high`, `{c}` a letter.
     """
 
     key: str
@@ -22,8 +22,9 @@ class Option:
 
     def bind(self, rng: Random) -> Bound:
         """This option with its constant and its wording drawn."""
-        constant = str(rng.randint(self.low, self.high))
-        return Bound(self, constant, rng.choice(self.phrases).replace("{k}", constant))
+        constant, letter = str(rng.randint(self.low, self.high)), rng.choice("abcdeilmnorst")
+        phrase = rng.choice(self.phrases).replace("{k}", constant).replace("{c}", letter)
+        return Bound(self, constant, letter, phrase)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Bound:
 
     option: Option
     constant: str
+    letter: str
     phrase: str
 
     @property
@@ -46,7 +48,7 @@ class Bound:
 
     def on(self, x: str) -> str:
         """The expression for element `x`."""
-        return self.option.code.replace("{x}", x).replace("{k}", self.constant)
+        return self.option.code.replace("{k}", self.constant).replace("{c}", self.letter).replace("{x}", x)
 
     @property
     def code(self) -> str:

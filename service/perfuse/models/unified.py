@@ -1,0 +1,93 @@
+"""SharedTransformer: one trunk for every modality, and the score network that puts heads on it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from perfuse.models.heads import TextProjectionHead
+from perfuse.models.layers import Block, Linear, norm, rotations, sinusoidal
+
+MODALITIES = ("text", "image", "audio")
+
+
+@dataclass(frozen=True, slots=True)
+class DiffusionConfig:
+    """Shape of a unified network; its fields are the keys of a checkpoint's `config.json` under `network`."""
+
+    vocabulary: int
+    width: int = 256
+    layers: int = 6
+    heads: int = 4
+    condition: int = 64
+    max_length: int = 256
+    causal: bool = False
+    timed: bool = False
+
+    def as_dict(self) -> dict[str, int | bool]:
+        """The fields by name."""
+        return asdict(self)
+
+
+class SharedTransformer(nn.Module):
+    """Transformer whose blocks are modulated by the row's modality and, where `timed`, by its diffusion time.
+
+    Masked text is time-agnostic: the number of masks tells the time (arXiv 2406.03736), so text passes no time.
+    """
+
+    def __init__(self, config: DiffusionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.modality = nn.Parameter(torch.randn(len(MODALITIES), config.condition) * 0.5)
+        self.time = Linear(config.condition, config.condition, bias=True) if config.timed else None
+        self.blocks = nn.ModuleList(
+            Block(config.width, config.heads, config.condition) for _ in range(config.layers)
+        )
+        cos, sin = rotations(config.max_length, config.width // config.heads)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+
+    def forward(self, x: Tensor, modality: int, t: Tensor | None = None, keys: Tensor | None = None) -> Tensor:
+        """Hidden vectors `[B, L, D]`, normalised.
+
+        Args:
+            x: `[B, L, D]` from a head.
+            modality: index into `MODALITIES`.
+            t: `[B]` diffusion times in 0..1; ignored unless the network is timed.
+            keys: `[B, L]`, true at real positions; None: no padding.
+        """
+        condition = self.modality[modality].expand(x.shape[0], -1)
+        if self.time is not None and t is not None:
+            condition = condition + self.time(sinusoidal(t, self.config.condition).to(x.dtype))
+        condition = functional.silu(condition)
+        length = x.shape[1]
+        cos, sin = self.cos[:length].to(x.dtype), self.sin[:length].to(x.dtype)  # type: ignore[index]
+        for block in self.blocks:
+            x = block(x, condition, cos, sin, keys, causal=self.config.causal)
+        return norm(x)
+
+
+class UnifiedScoreNetwork(nn.Module):
+    """The shared transformer with its heads; this checkpoint family has the text head."""
+
+    def __init__(self, config: DiffusionConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.text = TextProjectionHead(config.vocabulary, config.width)
+        self.trunk = SharedTransformer(config)
+
+    def hidden(self, tokens: Tensor, keys: Tensor | None = None) -> Tensor:
+        """Hidden vectors `[B, L, D]` of tokens `[B, L]`."""
+        return self.trunk(self.text.encode(tokens), 0, keys=keys)  # type: ignore[no-any-return]
+
+    def forward(self, tokens: Tensor, keys: Tensor | None = None) -> Tensor:
+        """Logits `[B, L, V]` of tokens `[B, L]`."""
+        return self.text.decode(self.hidden(tokens, keys))
+
+
+def parameters(module: nn.Module) -> int:
+    """Number of trainable numbers."""
+    return sum(p.numel() for p in module.parameters())
