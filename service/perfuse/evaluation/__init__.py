@@ -1,0 +1,1 @@
+"""Scripts that measure every published claim."""

@@ -1,0 +1,209 @@
+"""A server under load: starts `perfuse serve` as a user would, speaks plain HTTP/1.1, reads /proc for CPU time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from perfuse.errors import Unavailable
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One HTTP answer. `seconds` runs from the first byte sent to the last byte read."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    seconds: float
+
+    def json(self) -> dict[str, object]:
+        """The body as an object."""
+        parsed: dict[str, object] = json.loads(self.body)
+        return parsed
+
+
+class Connection:
+    """One keep-alive connection."""
+
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+        self._host, self._port = host, port
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def request(self, method: str, path: str, body: object = None) -> Answer:
+        """Send one request and read its answer.
+
+        Raises:
+            OSError: the connection was refused or broke.
+        """
+        if self._writer is None or self._reader is None:
+            self._reader, self._writer = await asyncio.open_connection(self._host, self._port)
+        data = b"" if body is None else json.dumps(body).encode()
+        head = f"{method} {path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\nContent-Length: {len(data)}\r\n"
+        started = time.perf_counter()
+        try:
+            self._writer.write(f"{head}Content-Type: application/json\r\n\r\n".encode() + data)
+            raw = await self._reader.readuntil(b"\r\n\r\n")
+            status, headers = _parse_head(raw)
+            content = await self._reader.readexactly(int(headers.get("content-length", "0")))
+        except (asyncio.IncompleteReadError, OSError) as error:
+            self.close()
+            raise ConnectionResetError(str(error)) from error
+        return Answer(status, headers, content, time.perf_counter() - started)
+
+    def close(self) -> None:
+        """Drop the connection, as a client does that goes away."""
+        if self._writer is not None:
+            self._writer.close()
+        self._reader = self._writer = None
+
+
+def _parse_head(raw: bytes) -> tuple[int, dict[str, str]]:
+    lines = raw.decode("latin-1").split("\r\n")
+    pairs = (line.split(":", 1) for line in lines[1:] if ":" in line)
+    return int(lines[0].split(" ", 2)[1]), {name.strip().lower(): value.strip() for name, value in pairs}
+
+
+@dataclass(slots=True)
+class Server:
+    """A running `perfuse serve`."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    data_dir: Path
+    started: float = field(default_factory=time.monotonic)
+
+    def children(self) -> dict[str, list[int]]:
+        """Process ids by part: "front", "engine", "other"."""
+        parts: dict[str, list[int]] = {"front": [], "engine": [], "other": []}
+        for pid in children_of(self.process.pid):
+            command = command_of(pid)
+            part = "front" if "perfuse.api.front" in command else "engine" if "engine.worker" in command else "other"
+            parts[part].append(pid)
+        return parts
+
+    async def ready(self, seconds: float = 60.0) -> float:
+        """Wait for /readyz; gives the seconds since start.
+
+        Raises:
+            Unavailable: it ended or did not become ready in time.
+        """
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise Unavailable(f"the server ended with exit code {self.process.returncode}")
+            connection = Connection(self.port)
+            try:
+                if (await connection.request("GET", "/readyz")).status == 200:
+                    return time.monotonic() - self.started
+            except OSError:
+                pass
+            finally:
+                connection.close()
+            await asyncio.sleep(0.02)
+        raise Unavailable(f"the server was not ready after {seconds:g} s")
+
+    def stop(self, seconds: float = 30.0) -> int:
+        """SIGTERM and wait; gives the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(seconds)
+
+
+@contextmanager
+def serving(data_dir: Path, *flags: str, environment: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """`perfuse serve` on a free loopback port with its own data directory, stopped at the end."""
+    port = free_port()
+    command = [sys.executable, "-m", "perfuse", "serve", "--port", str(port), "--data-dir", str(data_dir), *flags]
+    with (data_dir.parent / f"{data_dir.name}.log").open("wb") as log:
+        process = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
+            command, stdout=log, stderr=log, env={**os.environ, **(environment or {})}
+        )
+        server = Server(process, port, data_dir)
+        try:
+            yield server
+        finally:
+            try:
+                server.stop()
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def free_port() -> int:
+    """A TCP port nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def children_of(pid: int) -> list[int]:
+    """All living descendants of a process."""
+    found: list[int] = []
+    pending = [pid]
+    parents = dict(_parents())
+    while pending:
+        parent = pending.pop()
+        mine = [child for child, of in parents.items() if of == parent]
+        found.extend(mine)
+        pending.extend(mine)
+    return found
+
+
+def _parents() -> Iterator[tuple[int, int]]:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if fields[0] != "Z":
+                yield int(entry.name), int(fields[1])
+
+
+def command_of(pid: int) -> str:
+    """The command line of a process, "" if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system CPU time a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory of a process."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+async def storm(port: int, path: str, bodies: Sequence[object], clients: int) -> list[Answer]:
+    """Send the bodies over `clients` keep-alive connections, each one request at a time; answers in order of bodies."""
+    answers: list[Answer | None] = [None] * len(bodies)
+    queue = iter(range(len(bodies)))
+
+    async def client() -> None:
+        connection = Connection(port)
+        for i in queue:
+            answers[i] = await connection.request("POST", path, bodies[i])
+        connection.close()
+
+    await asyncio.gather(*(client() for _ in range(clients)))
+    return [answer for answer in answers if answer is not None]
