@@ -1,0 +1,1 @@
+"""The HTTP front: schemas, problems, keys, routes. No torch."""
