@@ -1,0 +1,14 @@
+//! `perfuse._native`: the Rust parts of perfuse for Python.
+
+use pyo3::prelude::*;
+
+/// The Rust parts of perfuse.
+#[pymodule(gil_used = false)]
+mod _native {
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}
