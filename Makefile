@@ -1,0 +1,103 @@
+# perfuse: `make run` serves, `make test` tests. Everything lands in .venv/, target/ and build/.
+PYTHON ?= python3
+JOBS ?= 2
+ARGS ?=
+TORCH ?= default
+
+BIN := .venv/bin
+UV := $(BIN)/uv pip install --python $(BIN)/python
+NATIVE := pyproject.toml Cargo.toml Cargo.lock $(wildcard .cargo/config.toml rust-toolchain.toml) \
+	$(shell find native -name '*.rs' -o -name Cargo.toml)
+
+export OMP_NUM_THREADS ?= 1
+export VIRTUAL_ENV := $(CURDIR)/.venv
+# The pinned files are the only word on what is installed.
+unexport PIP_FIND_LINKS PIP_REQUIRE_VIRTUALENV PYTHONPATH PYTHONHOME
+
+.DEFAULT_GOAL := help
+.PHONY: help run test unit proof check format bench build requirements openapi clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo '  ARGS="--port 9000" is passed on to `perfuse serve`; TORCH=cpu takes the CPU-only torch (see CONTRIBUTING.md)'
+
+run: build ## set up and serve on http://127.0.0.1:8000
+	@$(BIN)/perfuse serve $(ARGS)
+
+build: .venv/.native ## the environment and the compiled extension, when their sources changed
+
+# Python 3.11+, a C compiler and Rust are looked for first: their absence is said in one line, not in a traceback.
+.venv/.tools: requirements/build.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "perfuse needs Python 3.11 or newer; set PYTHON=, for example make run PYTHON=python3.12" >&2; exit 1; }
+	@command -v cargo >/dev/null || { echo "perfuse compiles a Rust extension: install Rust (rustup or your distribution)" >&2; exit 1; }
+	@command -v cc >/dev/null || { echo "perfuse needs a C compiler (cc), for example Debian's build-essential" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/build.txt
+	@touch $@
+
+.venv/.serve-$(TORCH): .venv/.tools requirements/serve.txt
+ifeq ($(TORCH),default)
+	$(UV) --require-hashes -r requirements/serve.txt
+else
+	sed -nE 's/^((torch|triton|cuda|nvidia)[a-z0-9-]*)==.*/\1/p' requirements/serve.txt > .venv/accelerator.txt
+	$(UV) --require-hashes --no-deps --excludes .venv/accelerator.txt -r requirements/serve.txt
+	$(UV) --no-deps --torch-backend $(TORCH) "$$(sed -nE 's/^(torch==[0-9.]+).*/\1/p' requirements/serve.txt)"
+endif
+	@rm -f .venv/.serve-*
+	@touch $@
+
+.venv/.dev: .venv/.serve-$(TORCH) requirements/dev.txt
+	$(UV) --require-hashes --no-deps -r requirements/dev.txt
+	@touch $@
+
+.venv/.native: .venv/.serve-$(TORCH) $(NATIVE)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/maturin develop --release --uv --locked
+	@touch $@
+
+test: .venv/.dev build ## Rust and Python tests, coverage at least 90 % overall and of each package
+	cargo test --workspace --locked --quiet
+	@rm -rf build/coverage && mkdir -p build/coverage
+	$(BIN)/coverage run -m pytest -q -m "not proof" -n $(JOBS) $(wildcard tests/unit tests/native tests/api tests/golden) $(PYTEST)
+	$(BIN)/coverage run -m pytest -q -m "not proof" $(wildcard tests/services tests/e2e tests/chaos) $(PYTEST)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage json --quiet -o build/coverage/coverage.json
+	$(BIN)/python tests/coverage_gate.py build/coverage/coverage.json
+
+unit: .venv/.dev build ## the quick tests only, without coverage
+	$(BIN)/pytest -q -m "not proof" -n $(JOBS) $(wildcard tests/unit tests/native tests/api) $(PYTEST)
+
+proof: .venv/.dev build ## kill rounds and other long proofs (up to 20 minutes)
+	$(BIN)/pytest -q -m proof --timeout 900 tests $(PYTEST)
+
+check: .venv/.dev build ## formatting, types, lints, layers, the committed openapi.yaml, repository rules
+	$(BIN)/ruff format --check --quiet service tests
+	$(BIN)/ruff check --quiet service tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q tests/unit/test_repository.py tests/unit/test_openapi.py
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+
+format: .venv/.dev ## rewrite the sources in the one format
+	$(BIN)/ruff check --fix --quiet service tests || true
+	$(BIN)/ruff format --quiet service tests
+	cargo fmt --all
+
+bench: build ## what front and engine cost, as JSON
+	$(BIN)/perfuse bench serve --json
+
+openapi: build ## export the HTTP description
+	$(BIN)/perfuse openapi > openapi.yaml
+
+COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --no-annotate --custom-compile-command "make requirements" $(UPGRADE)
+requirements: .venv/.tools ## pin again what pyproject.toml and requirements/*.in ask for (UPGRADE=--upgrade: newest)
+	$(COMPILE) requirements/build.in -o requirements/build.txt
+	$(COMPILE) pyproject.toml --extra serve -o requirements/serve.txt
+	$(COMPILE) requirements/dev.in -o requirements/dev.txt
+
+clean: ## remove everything that was built or installed
+	rm -rf .venv target build .coverage .coverage.* .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find service -name '*.so' -delete
