@@ -1,0 +1,262 @@
+"""The text pipeline over a network that knows the answer: nothing but the span is ever written."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from perfuse.errors import CanvasTooLong, InvalidRequest, NothingToFill, PerfuseError, UnknownModel
+from perfuse.models.call import Call, Output
+from perfuse.models.tokenizer import MASK, NULL, TextTokenizer
+from perfuse.pipelines.alone import AloneRun, run_alone
+from perfuse.pipelines.text import TextModel, TextPipeline
+from perfuse.requests import Preview, TextRequest, TextResult
+
+CODE = "def double(values):\n    return [value * 2 for value in values]\n"
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> TextTokenizer:
+    return TextTokenizer.train([CODE] * 4 + ["Double every value."] * 4, 320)
+
+
+@dataclass(eq=False)
+class Oracle:
+    """Answers with `answer` in the span, surer the further left; `sure` is the logit of the first position."""
+
+    answer: list[int]
+    vocabulary: int
+    sure: float = 20.0
+    fall: float = 0.0
+    name: str = "oracle@3"
+    reproducible_rows: int = 4
+    seen: list[list[int]] = field(default_factory=list)
+
+    def key(self, call: Call) -> Hashable:
+        return len(call.inputs["tokens"])
+
+    def forward(self, calls: Sequence[Call]) -> Sequence[Output]:
+        outputs: list[Output] = []
+        for call in calls:
+            tokens = call.inputs["tokens"]
+            self.seen.append(tokens.tolist())
+            logits = torch.zeros(len(tokens), self.vocabulary)
+            start = int((tokens == 4).nonzero()[0]) + 1  # behind <sep>; the tests with an oracle give no prefix
+            for i, token in enumerate(self.answer):
+                if start + i < len(tokens):
+                    logits[start + i, token] = max(self.sure - self.fall * i, 1.0)
+            outputs.append({"logits": logits})
+        return outputs
+
+
+def build(tokenizer: TextTokenizer, answer: str = CODE, span: int = 48, **fields: float) -> tuple[Oracle, TextPipeline]:
+    ids = tokenizer.encode(answer)
+    oracle = Oracle(ids + [NULL] * (span - len(ids)), tokenizer.size, **fields)
+    return oracle, TextPipeline({"oracle": TextModel(oracle, tokenizer, limit=256, length=span)})
+
+
+def fill(pipeline: TextPipeline, request: TextRequest, **options: object) -> TextResult:
+    return run_alone(pipeline, request, run=AloneRun(request.seed, **options))  # type: ignore[arg-type]
+
+
+def refused(pipeline: TextPipeline, request: TextRequest) -> tuple[type[PerfuseError], str, str | None, str | None]:
+    with pytest.raises(PerfuseError) as caught:
+        pipeline.estimate(request)
+    return type(caught.value), caught.value.detail, caught.value.field, caught.value.hint
+
+
+def test_a_sure_network_fills_the_canvas_in_one_forward(tokenizer: TextTokenizer) -> None:
+    _, pipeline = build(tokenizer)
+    (output,) = fill(pipeline, TextRequest(prompt="Double every value.")).outputs
+    assert output.text == output.fill == CODE
+    assert (output.finish_reason, output.steps_done, output.forwards) == ("complete", 1, 1)
+    assert output.confidence > 0.99
+
+
+def test_an_unsure_network_takes_more_forwards_and_says_so(tokenizer: TextTokenizer) -> None:
+    _, pipeline = build(tokenizer, sure=9.0, fall=0.1)
+    (output,) = fill(pipeline, TextRequest()).outputs
+    assert output.text == CODE
+    assert 3 <= output.forwards < 48
+    assert output.confidence < 0.99
+
+
+@pytest.mark.parametrize("sampler", ["entropy", "threshold", "low_confidence", "ancestral"])
+@pytest.mark.parametrize("steps", [1, 3, 7])
+def test_every_sampler_keeps_the_step_budget(tokenizer: TextTokenizer, sampler: str, steps: int) -> None:
+    oracle, pipeline = build(tokenizer, sure=4.0, fall=0.05)
+    (output,) = fill(pipeline, TextRequest(sampler=sampler, steps=steps, seed=3)).outputs  # type: ignore[arg-type]
+    assert output.steps_done <= steps
+    assert MASK not in output.token_ids
+    if sampler == "low_confidence":
+        assert output.steps_done == steps
+    assert len(oracle.seen) == output.forwards
+
+
+def test_guidance_costs_a_second_call_without_the_prompt(tokenizer: TextTokenizer) -> None:
+    oracle, pipeline = build(tokenizer)
+    (output,) = fill(pipeline, TextRequest(prompt="Double every value.", guidance=2.0)).outputs
+    assert output.forwards == 2
+    assert len(oracle.seen[0]) > len(oracle.seen[1])
+    assert output.text == CODE
+
+
+def test_temperature_draws_differently_by_seed_and_output_and_equally_again(tokenizer: TextTokenizer) -> None:
+    _, pipeline = build(tokenizer, sure=2.0)
+    first = fill(pipeline, TextRequest(temperature=1.0, n=2, seed=1))
+    assert first.outputs[0].text != first.outputs[1].text
+    assert fill(pipeline, TextRequest(temperature=1.0, n=2, seed=1)) == first
+    assert fill(pipeline, TextRequest(temperature=1.0, n=2, seed=2)) != first
+
+
+@given(
+    prefix=st.text(max_size=30),
+    suffix=st.text(max_size=30),
+    seed=st.integers(0, 1000),
+    sampler=st.sampled_from(["auto", "threshold", "low_confidence", "ancestral"]),
+)
+def test_infilling_never_touches_prefix_or_suffix(
+    tokenizer: TextTokenizer, prefix: str, suffix: str, seed: int, sampler: str
+) -> None:
+    oracle, pipeline = build(tokenizer, sure=1.0)
+    request = TextRequest(prefix=prefix, suffix=suffix, length=6, seed=seed, temperature=1.0, sampler=sampler)  # type: ignore[arg-type]
+    (output,) = fill(pipeline, request).outputs
+    assert output.text == prefix + output.fill + suffix
+    assert len(output.token_ids) == 6
+    for before, after in zip(oracle.seen, oracle.seen[1:], strict=False):
+        assert len(before) == len(after)
+        assert all(b in (a, MASK) for a, b in zip(after, before, strict=True))
+
+
+def test_a_template_is_another_way_to_write_prefix_and_suffix(tokenizer: TextTokenizer) -> None:
+    _, pipeline = build(tokenizer)
+    a = fill(pipeline, TextRequest(template="a = <mask:5>\nb", seed=1, temperature=1.0))
+    b = fill(pipeline, TextRequest(prefix="a = ", suffix="\nb", length=5, seed=1, temperature=1.0))
+    assert a == b
+
+
+def test_a_span_without_nulls_says_that_it_ran_into_its_length(tokenizer: TextTokenizer) -> None:
+    _, pipeline = build(tokenizer)
+    (output,) = fill(pipeline, TextRequest(length=4)).outputs
+    assert output.finish_reason == "length"
+    assert CODE.startswith(output.text)
+
+
+def test_a_deadline_gives_what_is_committed(tokenizer: TextTokenizer) -> None:
+    _, pipeline = build(tokenizer, sure=5.0, fall=0.05)
+    ticks = iter(range(100))
+    (output,) = fill(pipeline, TextRequest(), deadline=3.0, clock=lambda: float(next(ticks))).outputs
+    assert output.finish_reason == "deadline"
+    assert output.steps_done == 4
+    assert MASK in output.token_ids
+
+
+def test_previews_show_the_masked_canvas_as_it_fills(tokenizer: TextTokenizer) -> None:
+    shown: list[Preview] = []
+    _, pipeline = build(tokenizer, sure=9.0, fall=0.1)
+    fill(pipeline, TextRequest(suffix="# end"), on_preview=shown.append)
+    canvases = [str(preview.body["canvas"]) for preview in shown]
+    masks = [canvas.count("\u2591") for canvas in canvases]
+    assert masks == sorted(masks, reverse=True)
+    assert masks[-1] == 0
+    assert all(canvas.endswith("# end") for canvas in canvases)
+    assert [preview.step for preview in shown] == list(range(1, len(shown) + 1))
+
+
+def test_models_are_chosen_by_name_or_by_name_and_version(tokenizer: TextTokenizer) -> None:
+    _, pipeline = build(tokenizer)
+    for model in (None, "oracle", "oracle@3"):
+        assert fill(pipeline, TextRequest(model=model)).model == "oracle@3"
+    assert refused(pipeline, TextRequest(model="oracle@2")) == (
+        UnknownModel,
+        "no text model 'oracle@2' is loaded; loaded are oracle@3",
+        "/model",
+        "leave out `model` for the default, or see GET /models",
+    )
+
+
+def test_a_canvas_longer_than_the_model_is_refused(tokenizer: TextTokenizer) -> None:
+    _, pipeline = build(tokenizer)
+    assert refused(pipeline, TextRequest(length=300)) == (
+        CanvasTooLong,
+        "the canvas has 303 tokens (3 given, 300 to fill); model 'oracle@3' takes at most 256",
+        "/length",
+        "shorten prompt, prefix and suffix, or ask for fewer tokens",
+    )
+    kind, detail, field_, _ = refused(pipeline, TextRequest(prompt="0" * 300))
+    assert (kind, detail, field_) == (
+        CanvasTooLong,
+        "the canvas has 304 tokens (303 given, 1 to fill); model 'oracle@3' takes at most 256",
+        "/prompt",
+    )
+
+
+@pytest.mark.parametrize(
+    ("request_", "kind", "detail", "field_", "hint"),
+    [
+        (
+            TextRequest(steps=0),
+            InvalidRequest,
+            "steps is 0; expected a number from 1 to 4096",
+            "/steps",
+            "leave out `steps` for its default",
+        ),
+        (
+            TextRequest(temperature=float("nan")),
+            InvalidRequest,
+            "temperature is nan; expected a number from 0 to 10",
+            "/temperature",
+            "leave out `temperature` for its default",
+        ),
+        (
+            TextRequest(language="cobol"),
+            InvalidRequest,
+            "language 'cobol' is not served; expected one of python",
+            "/language",
+            None,
+        ),
+        (
+            TextRequest(template="no hole"),
+            NothingToFill,
+            "the template holds no <mask>; expected exactly one",
+            "/template",
+            "write <mask> or <mask:24> where text is to be filled in",
+        ),
+        (
+            TextRequest(template="<mask:0>"),
+            NothingToFill,
+            "the mask has 0 tokens; expected at least 1",
+            "/template",
+            "write <mask:24>",
+        ),
+        (
+            TextRequest(template="<mask> and <mask:3>"),
+            InvalidRequest,
+            "the template holds 2 masks; expected exactly one",
+            "/template",
+            "send one request per mask",
+        ),
+        (
+            TextRequest(template="<mask>", prefix="a"),
+            InvalidRequest,
+            "a template came together with a prefix or suffix; expected one or the other",
+            "/template",
+            "write the prefix and suffix around <mask> in the template",
+        ),
+    ],
+)
+def test_what_cannot_be_served_is_said_in_full(
+    tokenizer: TextTokenizer,
+    request_: TextRequest,
+    kind: type[PerfuseError],
+    detail: str,
+    field_: str,
+    hint: str | None,
+) -> None:
+    _, pipeline = build(tokenizer)
+    assert refused(pipeline, request_) == (kind, detail, field_, hint)
