@@ -1,0 +1,356 @@
+"""The front's side of the engines: which one takes a request, and what happens to it when an engine dies.
+
+`EnginePool.run` sends a request to the ready engine with the least backlog and waits. Nothing is polled and no task is made
+per request. A dead engine's requests are sent again; who is suspected of having killed it is decided in
+`perfuse.api.suspects`. While no engine is ready, requests wait for one, so a restart costs time and loses nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from perfuse import logging, wire
+from perfuse.api.link import Accepting, EngineLink, PendingJob
+from perfuse.api.pool import AcceptedEvent, Completed, Event, PreviewEvent, RestartedEvent
+from perfuse.api.suspects import Verdict, judge
+from perfuse.engine import flight
+from perfuse.errors import DeadlineExceeded, Overloaded, PerfuseError, Unavailable, WorkerKilled
+from perfuse.requests import Preview, Request
+
+_log = logging.get(__name__)
+
+HOLD_SECONDS = 30.0
+MOST_HELD = 1024
+_TICK_SECONDS = 0.25
+_RETRY_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineState:
+    """One engine as last heard of."""
+
+    index: int
+    ready: bool
+    pid: int | None
+    busy: bool
+    last_step_age: float
+    backlog: float
+    in_flight: int
+    deaths: int
+    counters: dict[str, float]
+
+
+class EnginePool:
+    """All engines of this server, as one. Lives on one event loop.
+
+    Args:
+        engines: unix socket paths.
+        hold_seconds: how long a request waits when no engine is ready.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self, engines: Sequence[str], *, hold_seconds: float = HOLD_SECONDS, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._hold_seconds = hold_seconds
+        self._clock = clock
+        self._links = [EngineLink(index, path, self, clock) for index, path in enumerate(engines)]
+        self._ids = itertools.count(secrets.randbits(30) << 32)  # unlike those of any other front of the same engines
+        self._held: deque[PendingJob] = deque()
+        self._suspects: deque[PendingJob] = deque()
+        self._solo: PendingJob | None = None
+        self._dark_since = clock()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._restarted = 0
+        self._killers = 0
+
+    async def start(self) -> None:
+        """Begin to connect, and go on doing so; returns at once."""
+        self._dark_since = self._clock()
+        self._tasks = [asyncio.create_task(link.keep_connected()) for link in self._links]
+        self._tasks.append(asyncio.create_task(self._tick()))
+
+    async def close(self) -> None:
+        """Disconnect; requests still waiting raise Unavailable."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        waiting = [*self._held, *self._suspects, *(job for link in self._links for job in link.jobs.values())]
+        for link in self._links:
+            link.close()
+        for job in waiting:
+            self._fail(job, Unavailable("the server is stopping", hint="try again", retry_after=1.0))
+
+    # what the application sees ---------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Whether an engine that has answered its warm-up requests is connected."""
+        return any(link.ready for link in self._links)
+
+    @property
+    def models(self) -> list[wire.ModelInfo]:
+        """Models of the ready engines, each once; those last heard of while none is ready."""
+        links = [link for link in self._links if link.ready] or self._links
+        return list({model.name: model for link in links for model in link.models}.values())
+
+    @property
+    def engines(self) -> list[EngineState]:
+        """Each engine as last heard of."""
+        return [
+            EngineState(
+                index=link.index,
+                ready=link.ready,
+                pid=link.pid,
+                busy=link.busy,
+                last_step_age=link.last_step_age,
+                backlog=link.backlog_now(),
+                in_flight=len(link.jobs),
+                deaths=link.deaths,
+                counters=dict(link.counters),
+            )
+            for link in self._links
+        ]
+
+    def counters(self) -> dict[str, float]:
+        """Sums over the engines, by metric name, and this pool's own counts. Grow except when an engine restarts."""
+        sums: dict[str, float] = {
+            "engines_ready": float(sum(link.ready for link in self._links)),
+            "engine_deaths": float(sum(link.deaths for link in self._links)),
+            "backlog_seconds": sum(link.backlog_now() for link in self._links),
+            "in_flight": float(sum(len(link.jobs) for link in self._links)),
+            "held": float(len(self._held) + len(self._suspects)),
+            "restarted": float(self._restarted),
+            "killers": float(self._killers),
+        }
+        for link in self._links:
+            for name, value in link.counters.items():
+                sums[name] = sums.get(name, 0.0) + value
+        return sums
+
+    def refusal(self) -> Overloaded | None:
+        """Why a new request would be refused now, from what was advertised last: cheap, to be asked before parsing."""
+        ready = [link for link in self._links if link.ready]
+        if not ready:
+            if len(self._held) < MOST_HELD:
+                return None
+            return Overloaded(
+                f"no engine is ready and {len(self._held)} requests wait for one",
+                hint="try again after the Retry-After header",
+                retry_after=5.0,
+            )
+        best = min(ready, key=EngineLink.backlog_now)
+        backlog = best.backlog_now()
+        if backlog < best.backlog_limit:
+            return None
+        return Overloaded(
+            f"{backlog:.1f} s of work are queued; at most {best.backlog_limit:g} s are taken on",
+            hint="try again after the Retry-After header, or start more workers",
+            retry_after=backlog,
+        )
+
+    async def run(
+        self,
+        modality: wire.Modality,
+        request: Request,
+        *,
+        priority: int = 0,
+        deadline_seconds: float | None = None,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> Completed:
+        """Have a request computed. Cancelling the waiting task stops the computation.
+
+        Args:
+            modality: which pipeline.
+            request: its request record.
+            priority: larger is sooner.
+            deadline_seconds: seconds from now after which the best so far is wanted.
+            on_event: told of admission, previews (only then are they made) and restarts; must not block.
+
+        Raises:
+            InvalidRequest, UnknownModel, CanvasTooLong, …: the pipeline refuses the request.
+            Overloaded: the backlog is full; `retry_after` says when it will have drained.
+            Unavailable: no engine became ready in time, or the server stops.
+            DeadlineExceeded: not one step could be finished.
+            GenerationFailed: its own forward failed; WorkerKilled: and took the engine with it, twice.
+        """
+        if (refusal := self.refusal()) is not None:
+            raise refusal
+        now = self._clock()
+        job = PendingJob(
+            id=next(self._ids),
+            modality=modality,
+            packed=wire.pack(request),
+            priority=priority,
+            deadline=None if deadline_seconds is None else now + deadline_seconds,
+            previews=on_event is not None,
+            since=now,
+            future=asyncio.get_running_loop().create_future(),
+            on_event=on_event,
+        )
+        self._place(job)
+        try:
+            finished: wire.Finished = await job.future
+        except asyncio.CancelledError:
+            self._withdraw(job)
+            raise
+        return Completed(
+            result=wire.unpack_result(finished.modality, finished.result),
+            queue_seconds=finished.queue_seconds,
+            compute_seconds=finished.compute_seconds,
+            lsn=job.lsn,
+            restarts=job.restarts,
+        )
+
+    # what links report -----------------------------------------------------------------------------------------
+
+    def link_ready(self, link: EngineLink) -> None:
+        """An engine said hello: give it what waits."""
+        _log.info("engine_connected", engine=link.index, pid=link.pid)
+        held, self._held = self._held, deque()
+        for job in held:
+            self._place(job)
+        self._next_suspect()
+
+    def link_lost(self, link: EngineLink, jobs: list[PendingJob]) -> None:
+        """An engine died with these jobs: start each again, suspects one at a time, and refuse the culprit."""
+        if not self.ready:
+            self._dark_since = self._clock()
+        batch = flight.batch_of(Path(link.flight)) if link.flight else None
+        _log.warning("engine_lost", engine=link.index, jobs=len(jobs))
+        verdicts = judge(jobs, batch)
+        if self._solo in jobs:
+            self._solo = None
+        for job in jobs:
+            verdict = verdicts[job]
+            if verdict is Verdict.CULPRIT:
+                self._killers += 1
+                self._fail(job, _killer(job))
+                continue
+            job.restarts += 1
+            self._restarted += 1
+            self._tell(job, RestartedEvent(job.restarts))
+            if verdict is Verdict.SUSPECT:
+                job.solo = True
+                self._suspects.append(job)
+            else:
+                self._place(job)
+        self._next_suspect()
+
+    def link_says(self, link: EngineLink, job: PendingJob, message: Accepting) -> None:
+        """An engine says something about a job."""
+        match message:
+            case wire.Finished():
+                link.forget(job)
+                if not job.future.done():
+                    job.future.set_result(message)
+                self._after(job)
+            case wire.PreviewFrame():
+                self._tell(job, PreviewEvent(Preview(step=message.step, of=message.of, body=message.body)))
+                link.send(wire.PreviewSeen(id=job.id))
+            case wire.Accepted():
+                job.lsn = message.lsn
+                job.accepted = True
+                self._tell(job, AcceptedEvent(message.backlog, message.lsn))
+            case wire.Problem():
+                link.forget(job)
+                self._problem(link, job, wire.error_of(message))
+
+    # placing -----------------------------------------------------------------------------------------------------
+
+    def _place(self, job: PendingJob) -> None:
+        """Send the job to the engine with the least backlog, or keep it until one is ready."""
+        if job.future.done():
+            self._after(job)
+            return
+        now = self._clock()
+        ready = [link for link in self._links if link.ready and not link.draining]
+        if not ready:
+            self._held.append(job)
+            return
+        remaining = None if job.deadline is None else max(0.0, job.deadline - now)
+        min(ready, key=EngineLink.load).submit(job, remaining)
+
+    def _problem(self, link: EngineLink, job: PendingJob, error: PerfuseError) -> None:
+        if type(error) is Unavailable and not job.accepted:
+            link.draining = True
+            self._place(job)
+        elif isinstance(error, Overloaded) and job.restarts:
+            # It was admitted once and is not refused now.
+            wait = min(error.retry_after or _RETRY_SECONDS, _RETRY_SECONDS)
+            asyncio.get_running_loop().call_later(wait, self._place, job)
+        else:
+            if isinstance(error, Overloaded):
+                link.overloaded(error.retry_after or 0.0)
+            self._fail(job, error)
+
+    def _next_suspect(self) -> None:
+        """One suspect at a time, and only with an engine to run it."""
+        while self._solo is None and self._suspects and self.ready:
+            job = self._suspects.popleft()
+            if not job.future.done():
+                self._solo = job
+                self._place(job)
+
+    def _after(self, job: PendingJob) -> None:
+        if self._solo is job:
+            self._solo = None
+            self._next_suspect()
+
+    def _fail(self, job: PendingJob, error: PerfuseError) -> None:
+        if not job.future.done():
+            job.future.set_exception(error)
+        self._after(job)
+
+    def _withdraw(self, job: PendingJob) -> None:
+        """Nobody waits for the job any more."""
+        if job.link is not None:
+            job.link.send(wire.Cancel(id=job.id))
+            job.link.forget(job)
+        self._after(job)
+
+    def _tell(self, job: PendingJob, event: Event) -> None:
+        if job.on_event is not None and not job.future.done():
+            job.on_event(event)
+
+    async def _tick(self) -> None:
+        """Let no request wait beyond its deadline, nor for ever for an engine."""
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            now = self._clock()
+            for queue in (self._held, self._suspects):
+                for job in [job for job in queue if self._give_up(job, now)]:
+                    queue.remove(job)
+
+    def _give_up(self, job: PendingJob, now: float) -> bool:
+        if job.future.done():
+            return True
+        if job.deadline is not None and now > job.deadline:
+            self._fail(job, DeadlineExceeded("no engine was ready before the deadline", field="/deadline_ms"))
+            return True
+        if not self.ready and now - max(self._dark_since, job.since) > self._hold_seconds:
+            self._fail(
+                job,
+                Unavailable(
+                    f"no engine became ready within {self._hold_seconds:g} s",
+                    hint="see the server's log; /readyz says when it works again",
+                    retry_after=5.0,
+                ),
+            )
+            return True
+        return False
+
+
+def _killer(job: PendingJob) -> WorkerKilled:
+    return WorkerKilled(
+        f"computing this request alone killed the engine process, after it had been in a batch whose engine died; "
+        f"it was started {job.restarts + 1} times and is not started again",
+        hint="the input makes the model's code crash; report it with the request",
+    )

@@ -1,0 +1,247 @@
+"""One connection from the front to one engine: frames, what it advertised last, and the jobs it holds."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from perfuse import logging, wire
+from perfuse.api.pool import Event
+
+_log = logging.get(__name__)
+
+Accepting = wire.Accepted | wire.PreviewFrame | wire.Finished | wire.Problem
+"""Messages about one job."""
+
+_RECONNECT_SECONDS = 0.1
+_STALE_SECONDS = 2.0
+"""An engine silent for so long is not chosen while another one speaks."""
+_SMOOTHING = 0.2
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class PendingJob:
+    """A request that is not answered.
+
+    Attributes:
+        deadline: on the pool's clock.
+        since: when it came.
+        link: the engine that has it, None while it waits for one.
+        solo: a suspect; asks for batches of its own.
+        solo_crashes: engines that died while it ran as a suspect.
+    """
+
+    id: int
+    modality: wire.Modality
+    packed: msgspec.Raw
+    priority: int
+    deadline: float | None
+    previews: bool
+    since: float
+    future: asyncio.Future[wire.Finished]
+    on_event: Callable[[Event], None] | None
+    link: EngineLink | None = None
+    accepted: bool = False
+    lsn: int = 0
+    restarts: int = 0
+    solo: bool = False
+    solo_crashes: int = 0
+
+
+class Pool(Protocol):
+    """Who owns the links (`perfuse.api.engines.EnginePool`)."""
+
+    def link_ready(self, link: EngineLink) -> None:
+        """It can take jobs."""
+
+    def link_lost(self, link: EngineLink, jobs: list[PendingJob]) -> None:
+        """It is gone, with these jobs."""
+
+    def link_says(self, link: EngineLink, job: PendingJob, message: Accepting) -> None:
+        """A message about a job."""
+
+
+class EngineLink(asyncio.Protocol):
+    """The connection to one engine, made again whenever it is lost.
+
+    Args:
+        index: number of the engine.
+        path: its socket.
+        pool: told of everything.
+        clock: seconds, monotonic.
+
+    Attributes:
+        jobs: submitted and not answered, by id.
+        ready: whether hello was said on the present connection.
+        draining: whether it refused a job because it is about to end.
+        deaths: connections lost after hello.
+    """
+
+    def __init__(self, index: int, path: str, pool: Pool, clock: Callable[[], float] = time.monotonic) -> None:
+        self.index = index
+        self.path = path
+        self.jobs: dict[int, PendingJob] = {}
+        self.ready = False
+        self.draining = False
+        self.deaths = 0
+        self.pid: int | None = None
+        self.models: list[wire.ModelInfo] = []
+        self.backlog_limit = 0.0
+        self.flight = ""
+        self.busy = False
+        self.last_step_age = 0.0
+        self.counters: dict[str, float] = {}
+        self._pool = pool
+        self._clock = clock
+        self._backlog = 0.0
+        self._heard_at = 0.0
+        self._unanswered = 0
+        self._mean_seconds = 0.01
+        self._reader = wire.FrameReader()
+        self._transport: asyncio.Transport | None = None
+        self._lost = asyncio.Event()
+
+    async def keep_connected(self) -> None:
+        """Connect, and again whenever the connection is lost. Runs until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._lost.clear()
+            try:
+                await loop.create_unix_connection(lambda: self, self.path)
+            except OSError as error:
+                _log.debug("engine_unreachable", engine=self.index, reason=str(error))
+                await asyncio.sleep(_RECONNECT_SECONDS)
+            else:
+                await self._lost.wait()
+
+    def close(self) -> None:
+        """Disconnect, telling nobody."""
+        self.jobs.clear()
+        self.ready = False
+        if self._transport is not None:
+            self._transport.abort()
+            self._transport = None
+
+    # load ----------------------------------------------------------------------------------------------------------
+
+    def backlog_now(self) -> float:
+        """Seconds of admitted work, from the last advertisement less the time passed since."""
+        return max(0.0, self._backlog - (self._clock() - self._heard_at))
+
+    def load(self) -> tuple[bool, float, int]:
+        """Order of preference: answering, least work, fewest jobs."""
+        stale = self._clock() - self._heard_at > _STALE_SECONDS
+        return stale, self.backlog_now() + self._unanswered * self._mean_seconds, len(self.jobs)
+
+    def overloaded(self, seconds: float) -> None:
+        """It refused a job because it has this much to do."""
+        self._advertised(max(self._backlog, seconds, self.backlog_limit))
+
+    def _advertised(self, backlog: float) -> None:
+        self._backlog = backlog
+        self._heard_at = self._clock()
+
+    # sending -------------------------------------------------------------------------------------------------------
+
+    def submit(self, job: PendingJob, deadline_seconds: float | None) -> None:
+        """Send the job."""
+        job.link = self
+        job.accepted = False
+        self.jobs[job.id] = job
+        self._unanswered += 1
+        self.send(
+            wire.Submit(
+                id=job.id,
+                modality=job.modality,
+                request=job.packed,
+                priority=job.priority,
+                deadline_seconds=deadline_seconds,
+                previews=job.previews,
+                solo=job.solo,
+            )
+        )
+
+    def send(self, message: wire.Message) -> None:
+        """Send a frame, if connected."""
+        if self._transport is not None:
+            self._transport.write(wire.frame(message))
+
+    def forget(self, job: PendingJob) -> None:
+        """The job is answered or withdrawn."""
+        self.jobs.pop(job.id, None)
+        if not job.accepted:
+            self._unanswered = max(0, self._unanswered - 1)
+        job.link = None
+
+    # asyncio.Protocol ------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Connected; the engine speaks first."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._reader = wire.FrameReader()
+
+    def data_received(self, data: bytes) -> None:
+        """Frames from the engine."""
+        try:
+            for body in self._reader.feed(data):
+                self._received(wire.decode_engine(body))
+        except ValueError as error:
+            _log.error("malformed_frame", engine=self.index, reason=str(error))
+            if self._transport is not None:
+                self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The engine has died or closed."""
+        del exc
+        self._transport = None
+        was_ready, self.ready = self.ready, False
+        jobs = list(self.jobs.values())
+        self.jobs.clear()
+        for job in jobs:
+            job.link = None
+        self._unanswered = 0
+        self._backlog = 0.0
+        self.busy = False
+        self._lost.set()
+        if was_ready:
+            self.deaths += 1
+            self._pool.link_lost(self, jobs)
+
+    def _received(self, message: wire.EngineMessage) -> None:
+        match message:
+            case wire.Heartbeat():
+                self.busy = message.busy
+                self.last_step_age = message.last_step_age
+                self.counters = message.counters
+                self._advertised(message.backlog)
+            case wire.Hello():
+                self._hello(message)
+            case _:
+                if (job := self.jobs.get(message.id)) is not None:
+                    self._about(job, message)
+
+    def _about(self, job: PendingJob, message: Accepting) -> None:
+        if isinstance(message, wire.Accepted):
+            self._unanswered = max(0, self._unanswered - 1)
+            self._advertised(message.backlog + self._mean_seconds)
+        elif isinstance(message, wire.Finished):
+            self._mean_seconds += _SMOOTHING * (message.compute_seconds - self._mean_seconds)
+        self._pool.link_says(self, job, message)
+
+    def _hello(self, hello: wire.Hello) -> None:
+        if hello.protocol != wire.PROTOCOL:
+            raise ValueError(f"the engine speaks protocol {hello.protocol}, this front {wire.PROTOCOL}")
+        self.pid = hello.pid
+        self.models = hello.models
+        self.backlog_limit = hello.backlog_limit
+        self.flight = hello.flight
+        self.draining = False
+        self.ready = True
+        self._advertised(0.0)
+        self._pool.link_ready(self)

@@ -1,0 +1,49 @@
+"""Who killed the engine? Decided from its flight record and the history of the requests it was computing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from enum import Enum, auto
+
+from perfuse.api.link import PendingJob
+
+_CRASHES_BEFORE_SUSPICION = 2
+_SOLO_CRASHES = 2
+
+
+class Verdict(Enum):
+    """What becomes of a request whose engine died."""
+
+    INNOCENT = auto()
+    """It was not being computed: start it again."""
+    SUSPECT = auto()
+    """It was in the batch: start it again, alone."""
+    CULPRIT = auto()
+    """It was computed alone when the engine died: refuse it."""
+
+
+def judge(jobs: Sequence[PendingJob], batch: Collection[int] | None) -> dict[PendingJob, Verdict]:
+    """A verdict on each request that a dead engine had taken.
+
+    The batch in the flight record is suspected; a suspect that was running alone when its engine died is the culprit.
+    The record can miss the cause (host code that crashes between batches), so a request under which engines died
+    `_CRASHES_BEFORE_SUSPICION` times becomes a suspect, and a suspect that was merely present `_SOLO_CRASHES` times is
+    taken for the culprit. Every crash thus raises somebody's count, and a crashing request is refused after a few crashes.
+
+    Args:
+        jobs: submitted to the dead engine and not answered; their `solo_crashes` are counted up.
+        batch: ids in the flight record, None if it cannot be read (then everybody is suspected).
+    """
+    verdicts: dict[PendingJob, Verdict] = {}
+    for job in jobs:
+        named = batch is None or job.id in batch
+        if job.solo:
+            job.solo_crashes += 1
+            alone = len(jobs) == 1 and not batch
+            guilty = (named and batch is not None) or alone or job.solo_crashes >= _SOLO_CRASHES
+            verdicts[job] = Verdict.CULPRIT if guilty else Verdict.SUSPECT
+        elif named or job.restarts + 1 >= _CRASHES_BEFORE_SUSPICION:
+            verdicts[job] = Verdict.SUSPECT
+        else:
+            verdicts[job] = Verdict.INNOCENT
+    return verdicts

@@ -1,0 +1,140 @@
+"""A supervised process: when to start it again, when it is beyond hope, when it is stuck."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from perfuse import logging
+
+_log = logging.get(__name__)
+
+FIRST_DELAY = 0.2
+LONGEST_DELAY = 5.0
+HOPELESS_STARTS = 5
+
+
+@dataclass(slots=True)
+class Backoff:
+    """How long to wait before the next start: 0, 0.2, 0.4, 0.8 … 5 s; from 0 again once the process had settled.
+
+    Attributes:
+        failures: deaths in a row before settling.
+    """
+
+    failures: int = 0
+
+    def died(self, *, settled: bool) -> float:
+        """Seconds to wait after this death."""
+        if settled:
+            self.failures = 0
+        delay = 0.0 if self.failures == 0 else min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** (self.failures - 1))
+        self.failures += 1
+        return delay
+
+
+Spawn = Callable[[int], "subprocess.Popen[bytes]"]
+"""Start the n-th incarnation (from 0)."""
+
+
+class Child:
+    """One process that is to run for as long as the server does.
+
+    Args:
+        name: for the log.
+        spawn: starts it.
+        settled: whether an incarnation started at this time and living now has proved itself (so that its death is an
+            accident, not a failure to start).
+        stuck: seconds for which the running incarnation has shown no sign of life.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        spawn: Spawn,
+        *,
+        settled: Callable[[float, float], bool],
+        stuck: Callable[[float], float] = lambda _now: 0.0,
+    ) -> None:
+        self.name = name
+        self.incarnations = 0
+        self._ever_settled = False
+        self._spawn = spawn
+        self._settled = settled
+        self._stuck = stuck
+        self._backoff = Backoff()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started_at = 0.0
+        self._due = 0.0
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a process that was not found dead."""
+        return self._process is not None
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the running incarnation."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def cannot_start(self) -> bool:
+        """Whether it has never settled in `HOPELESS_STARTS` starts."""
+        return not self._ever_settled and self._backoff.failures >= HOPELESS_STARTS
+
+    def start_if_due(self, now: float) -> None:
+        """Start the next incarnation if none runs and the back-off has passed."""
+        if self._process is None and now >= self._due:
+            self._process = self._spawn(self.incarnations)
+            self.incarnations += 1
+            self._started_at = now
+
+    def seconds_until_due(self, now: float) -> float | None:
+        """Until the next start. None: it runs."""
+        return None if self._process is not None else max(0.0, self._due - now)
+
+    def reap(self, now: float) -> int | None:
+        """The exit status (negative: the signal) if the process has died since the last look."""
+        if self._process is None or (status := self._process.poll()) is None:
+            return None
+        settled = self._settled(self._started_at, now)
+        self._ever_settled |= settled
+        delay = self._backoff.died(settled=settled)
+        self._process = None
+        self._due = now + delay
+        _log.warning("child_died", child=self.name, status=status_name(status), restart_in_seconds=round(delay, 1))
+        return status
+
+    def kill_if_stuck(self, now: float, limit: float) -> None:
+        """SIGKILL the process if it has shown no sign of life for longer than `limit` seconds."""
+        if self._process is not None and (silent := self._stuck(now)) > limit:
+            _log.critical("child_stuck", child=self.name, seconds=round(silent, 1))
+            self._process.kill()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal if it runs."""
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it has ended within this time; a negative time does not wait."""
+        if self._process is None:
+            return True
+        try:
+            self._process.wait(max(seconds, 0.0))
+        except subprocess.TimeoutExpired:
+            return False
+        self._process = None
+        return True
+
+
+def status_name(status: int) -> str:
+    """An exit status in words: "exit 1", "SIGKILL"."""
+    if status >= 0:
+        return f"exit {status}"
+    try:
+        return signal.Signals(-status).name
+    except ValueError:
+        return f"signal {-status}"

@@ -1,0 +1,168 @@
+"""What the supervisor hands to the processes it starts, and what their exit codes tell it.
+
+The handshake, for whoever writes a child:
+
+1. The supervisor binds every listening socket and keeps it. A child inherits its own as a file descriptor, so
+   connections queue up in the kernel while the child is being restarted, and no dead child leaves a socket file.
+2. The launch record (`FrontLaunch` or `EngineLaunch`) is JSON in the environment variable `PERFUSE_LAUNCH`; nothing is
+   on the command line, where other users could read it. Each is started as `python -m perfuse.api.front` or
+   `python -m perfuse.engine.worker` and begins with `launch.receive(FrontLaunch)`, which also ties the child's life to
+   the supervisor's: it is killed when the supervisor dies, however that dies.
+3. SIGTERM asks a child to drain: take nothing new, finish what is running, exit with 0. SIGINT never reaches a child
+   (own process group); the supervisor translates it.
+4. A child that cannot work, and would not after a restart either, calls `launch.refuse(error)`: message and hint on
+   stderr, no traceback, and an exit code (`exit_code`) on which the supervisor stops everything and exits with the same
+   code. Any other death is followed by a restart.
+
+The front listens on `launch.listening_socket()` and reaches the engines at `launch.engines` (unix socket paths).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+import msgspec
+
+from perfuse.errors import CheckpointError, ConfigError, PerfuseError, StoreLocked
+from perfuse.logging import Level
+
+if TYPE_CHECKING:
+    from perfuse.config import ServeConfig
+
+VARIABLE = "PERFUSE_LAUNCH"
+
+EXIT_FAILED = 1
+EXIT_CONFIG = 2
+EXIT_CHECKPOINT = 3
+EXIT_LOCKED = 4
+HOPELESS = frozenset({EXIT_CONFIG, EXIT_CHECKPOINT, EXIT_LOCKED})
+"""Exit codes after which a restart is pointless."""
+
+_PR_SET_PDEATHSIG = 1
+
+LaunchT = TypeVar("LaunchT", bound="Launch")
+
+
+class Launch(msgspec.Struct, frozen=True, kw_only=True):
+    """What every child gets.
+
+    Attributes:
+        parent: process id of the supervisor.
+        listen_fd: the inherited listening socket.
+    """
+
+    parent: int
+    listen_fd: int
+
+    def listening_socket(self) -> socket.socket:
+        """The inherited socket, not blocking."""
+        inherited = socket.socket(fileno=self.listen_fd)
+        inherited.settimeout(0)
+        return inherited
+
+
+class FrontLaunch(Launch, frozen=True, kw_only=True):
+    """What the front gets.
+
+    Attributes:
+        engines: unix socket paths, one per engine.
+        config: the fields of `ServeConfig` as JSON values; `port` is the one really bound.
+    """
+
+    engines: list[str]
+    config: dict[str, object]
+
+    def settings(self) -> ServeConfig:
+        """The configuration the server was started with."""
+        from perfuse.config import ServeConfig
+
+        return ServeConfig.model_validate(self.config)
+
+
+class EngineLaunch(Launch, frozen=True, kw_only=True):
+    """What an engine gets. See `ServeConfig` for the settings.
+
+    Attributes:
+        index: number of this engine, from 0.
+        flight: path of the flight record to write (see `perfuse.engine.flight`).
+        data_dir: the store's directory, "" if there is none.
+    """
+
+    index: int
+    flight: str
+    data_dir: str = ""
+    models: list[str] = msgspec.field(default_factory=list)
+    device: str = "auto"
+    threads: int = 1
+    backlog_limit: float = 10.0
+    reproducible: bool = False
+    wedge_seconds: float = 30.0
+    drain_seconds: float = 20.0
+    log_level: Level = "info"
+    log_json: bool = False
+
+
+def environment(launch: Launch) -> dict[str, str]:
+    """The environment of a child: this process's own and the launch record."""
+    return {**os.environ, VARIABLE: msgspec.json.encode(launch).decode()}
+
+
+def receive(kind: type[LaunchT], environ: MutableMapping[str, str] = os.environ) -> LaunchT:
+    """The record this process was launched with; from here on it dies with the supervisor.
+
+    Raises:
+        ConfigError: the process was not started by the supervisor.
+    """
+    try:
+        launch = msgspec.json.decode(environ.pop(VARIABLE, ""), type=kind)
+    except msgspec.DecodeError as error:
+        raise ConfigError(
+            f"expected a launch record of this build in {VARIABLE}: {error}",
+            hint="start the server with `perfuse serve`",
+        ) from None
+    die_with(launch.parent)
+    return launch
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent dies; exit now if it already has.
+
+    The parent must have started this process from its main thread, as the death signal follows the starting thread.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    if os.getppid() != parent:
+        os._exit(EXIT_FAILED)
+
+
+def exit_code(error: PerfuseError) -> int:
+    """The exit code that stands for an error."""
+    if isinstance(error, CheckpointError):
+        return EXIT_CHECKPOINT
+    if isinstance(error, StoreLocked):
+        return EXIT_LOCKED
+    if isinstance(error, ConfigError):
+        return EXIT_CONFIG
+    return EXIT_FAILED
+
+
+def refuse(error: PerfuseError) -> NoReturn:
+    """Say on stderr why this process cannot work and exit with the code of the error."""
+    hint = f"  hint: {error.hint}\n" if error.hint else ""
+    sys.stderr.write(f"perfuse: {error.detail}\n{hint}")
+    sys.stderr.flush()
+    raise SystemExit(exit_code(error))
+
+
+def settings_of(config: ServeConfig, port: int) -> dict[str, object]:
+    """The configuration as JSON values for a `FrontLaunch`, with the port that was really bound."""
+    fields: dict[str, object] = config.model_dump(mode="json")
+    return {**fields, "port": port, "data_dir": str(Path(config.data_dir).resolve())}

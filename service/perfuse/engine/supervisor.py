@@ -1,0 +1,239 @@
+"""`perfuse serve`: one process that owns the sockets and the data directory's lock and keeps the others running.
+
+It loads no model and no web framework, so that nothing but a signal ends it. What it starts, and how, is in
+`perfuse.engine.launch`. Restart and kill decisions are in `perfuse.engine.children`; this file is the loop around them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from perfuse import logging
+from perfuse.config import ServeConfig
+from perfuse.engine import flight, launch
+from perfuse.engine.children import Child, status_name
+from perfuse.engine.housing import DataDirectory
+from perfuse.errors import ConfigError
+
+_log = logging.get(__name__)
+
+POLL_SECONDS = 0.5
+FRONT_SETTLES_SECONDS = 2.0
+_KILL_GRACE_SECONDS = 5.0
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """The command lines of the children (tests put scripted ones here)."""
+
+    front: Sequence[str] = (sys.executable, "-m", "perfuse.api.front")
+    engine: Sequence[str] = (sys.executable, "-m", "perfuse.engine.worker")
+
+
+def serve(config: ServeConfig, commands: Commands | None = None) -> int:
+    """Run the server until SIGTERM or SIGINT; gives the exit code.
+
+    Raises:
+        StoreLocked: another server holds the data directory.
+        ConfigError: the address cannot be bound, or the data directory cannot be used.
+    """
+    with DataDirectory(Path(config.data_dir)) as home:
+        logging.configure("supervisor", level=config.log_level, as_json=config.log_json, log_dir=home.path / "logs")
+        listener = bind(config.host, config.port)
+        engine_sockets = [home.bind(f"engine-{index}.sock") for index in range(config.workers)]
+        try:
+            home.publish(address_of(listener))
+            supervisor = Supervisor(config, commands or Commands(), home, listener, engine_sockets)
+            return supervisor.run()
+        finally:
+            for bound in [listener, *engine_sockets]:
+                bound.close()
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A TCP socket that listens at this address.
+
+    Raises:
+        ConfigError: the address is taken, not ours, or needs privileges.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        reason = "another program listens there" if error.errno == errno.EADDRINUSE else (error.strerror or str(error))
+        raise ConfigError(
+            f"cannot listen on {host}:{port}: {reason}", hint="choose another --port (0 picks a free one) or --host"
+        ) from None
+    return listener
+
+
+def address_of(listener: socket.socket) -> str:
+    """The URL a listening TCP socket answers at."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class Supervisor:
+    """Starts, watches and stops front and engines. Must run in the main thread (signals, parent-death signal)."""
+
+    def __init__(
+        self,
+        config: ServeConfig,
+        commands: Commands,
+        home: DataDirectory,
+        listener: socket.socket,
+        engine_sockets: Sequence[socket.socket],
+    ) -> None:
+        self._config = config
+        self._commands = commands
+        self._home = home
+        self._listener = listener
+        self._engine_sockets = engine_sockets
+        self._stop_signals = 0
+        self._engines = [self._engine(index) for index in range(config.workers)]
+        self._front = Child("front", self._spawn_front, settled=lambda at, now: now - at >= FRONT_SETTLES_SECONDS)
+
+    def run(self) -> int:
+        """Serve until told to stop, or until a child says that there is no hope."""
+        waker, wakened = socket.socketpair()
+        waker.settimeout(0)
+        wakened.settimeout(0)
+        previous = {number: signal.signal(number, self._on_signal) for number in (*_STOPPING, signal.SIGCHLD)}
+        previous_waker = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+        try:
+            code = self._watch(wakened)
+            return self._end(wakened, code)
+        finally:
+            signal.set_wakeup_fd(previous_waker)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+            waker.close()
+            wakened.close()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if number in _STOPPING:
+            self._stop_signals += 1
+
+    @property
+    def _children(self) -> list[Child]:
+        return [self._front, *self._engines]
+
+    def _watch(self, wakened: socket.socket) -> int:
+        """Keep all children running; gives the exit code once there is a reason to stop."""
+        while self._stop_signals == 0:
+            now = time.monotonic()
+            for child in self._children:
+                child.start_if_due(now)
+            _sleep(wakened, self._pause(now))
+            now = time.monotonic()
+            for child in self._children:
+                child.kill_if_stuck(now, self._config.wedge_seconds)
+                status = child.reap(now)
+                if status is not None and status in launch.HOPELESS:
+                    return status
+                if status is not None and child.cannot_start:
+                    _log.critical("child_cannot_start", child=child.name, status=status_name(status))
+                    return launch.EXIT_FAILED
+        return 0
+
+    def _pause(self, now: float) -> float:
+        waits = (child.seconds_until_due(now) for child in self._children)
+        return min((wait for wait in waits if wait is not None), default=POLL_SECONDS)
+
+    def _end(self, wakened: socket.socket, code: int) -> int:
+        """Let the front finish its requests, then the engines; kill what takes too long. A second signal hurries."""
+        self._listener.close()
+        patience = self._config.drain_seconds if code == 0 else 0.0
+        for group in ([self._front], self._engines):
+            deadline = time.monotonic() + patience + _KILL_GRACE_SECONDS
+            for child in group:
+                child.signal(signal.SIGTERM)
+            while not all(child.wait(-1.0) for child in group):
+                if time.monotonic() >= deadline or self._stop_signals > 1:
+                    for child in group:
+                        child.signal(signal.SIGKILL)
+                        child.wait(_KILL_GRACE_SECONDS)
+                    break
+                _sleep(wakened, POLL_SECONDS)
+        return code
+
+    # starting ------------------------------------------------------------------------------------------------------
+
+    def _spawn_front(self, incarnation: int) -> subprocess.Popen[bytes]:
+        del incarnation
+        record = launch.FrontLaunch(
+            parent=os.getpid(),
+            listen_fd=self._listener.fileno(),
+            engines=[bound.getsockname() for bound in self._engine_sockets],
+            config=launch.settings_of(self._config, self._listener.getsockname()[1]),
+        )
+        return _spawn(self._commands.front, record)
+
+    def _engine(self, index: int) -> Child:
+        config = self._config
+        threads = config.threads or max(1, (os.cpu_count() or 1) // config.workers)
+
+        def spawn(incarnation: int) -> subprocess.Popen[bytes]:
+            self._home.forget(self._home.flight(index, incarnation - 2))
+            record = launch.EngineLaunch(
+                parent=os.getpid(),
+                listen_fd=self._engine_sockets[index].fileno(),
+                index=index,
+                flight=str(self._home.flight(index, incarnation)),
+                data_dir=str(self._home.path),
+                models=[str(path.resolve()) for path in config.model],
+                device=config.device,
+                threads=threads,
+                backlog_limit=config.max_backlog_seconds,
+                reproducible=config.reproducible,
+                wedge_seconds=config.wedge_seconds,
+                drain_seconds=config.drain_seconds,
+                log_level=config.log_level,
+                log_json=config.log_json,
+            )
+            return _spawn(self._commands.engine, record)
+
+        def sign_of_life() -> float | None:
+            return flight.alive_at(self._home.flight(index, child.incarnations - 1))
+
+        def stuck(now: float) -> float:
+            alive = sign_of_life()
+            return 0.0 if alive is None else now - alive
+
+        child = Child(f"engine-{index}", spawn, settled=lambda _at, _now: sign_of_life() is not None, stuck=stuck)
+        return child
+
+
+def _spawn(command: Sequence[str], record: launch.Launch) -> subprocess.Popen[bytes]:
+    """Start a child in its own process group, so that a terminal's interrupt reaches the supervisor alone."""
+    return subprocess.Popen(  # noqa: S603 (the command line is ours)
+        command,
+        env=launch.environment(record),
+        pass_fds=[record.listen_fd],
+        stdin=subprocess.DEVNULL,
+        process_group=0,
+    )
+
+
+def _sleep(wakened: socket.socket, seconds: float) -> None:
+    """Until a signal arrives or the time has passed."""
+    readable, _, _ = select.select([wakened], [], [], seconds)
+    if readable:
+        wakened.recv(4096)
