@@ -79,7 +79,7 @@ def test_a_sure_network_fills_the_canvas_in_one_forward(tokenizer: TextTokenizer
 
 
 def test_an_unsure_network_takes_more_forwards_and_says_so(tokenizer: TextTokenizer) -> None:
-    _, pipeline = build(tokenizer, sure=9.0, fall=0.1)
+    _, pipeline = build(tokenizer, sure=13.0, fall=0.1)
     (output,) = fill(pipeline, TextRequest()).outputs
     assert output.text == CODE
     assert 3 <= output.forwards < 48
