@@ -1,0 +1,1 @@
+"""Where plans live: mazes, densification and verification. Needs numpy only."""
