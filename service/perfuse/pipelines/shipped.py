@@ -1,0 +1,142 @@
+"""Model folders → pipelines. A folder's `config.json` names its architecture; the shipped ones are the default."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import safe_open
+
+from perfuse.errors import CheckpointError, ConfigError
+from perfuse.models.planner import Planner, load_planner
+from perfuse.models.text import load_text
+from perfuse.pipelines.contract import Pipeline
+from perfuse.pipelines.text import TextModel, TextPipeline
+from perfuse.pipelines.trajectory import TrajectoryPipeline
+from perfuse.planning.mazes import MAZES
+from perfuse.requests import Goal, Request, TextRequest, TrajectoryRequest
+
+SHIPPED = Path(__file__).parent.parent / "pretrained"
+HINT = "point --model at a folder written by `perfuse train`, or leave it out for the shipped models"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """What `GET /models` tells of a model."""
+
+    name: str
+    modality: Literal["text", "trajectory"]
+    parameters: int
+    dtype: str
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Pipelines by modality, the models behind them, and a small request per modality that touches every network."""
+
+    pipelines: dict[str, Pipeline[Any, Any]]
+    models: list[LoadedModel]
+    warm_ups: dict[str, Request]
+
+
+def pick_device(device: str) -> str:
+    """The device meant: "auto" is "cuda" where there is one, else "cpu".
+
+    Raises:
+        ConfigError: CUDA was asked for and is not there.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device 'cuda' was asked for; torch finds none", hint="use --device auto or cpu")
+    return device
+
+
+def architecture(folder: Path) -> str:
+    """The architecture a folder's `config.json` names.
+
+    Raises:
+        CheckpointError: there is no such file, or it is damaged.
+    """
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"no model in {folder}: {path.name}: {error}", hint=HINT) from error
+    name = config.get("architecture") if isinstance(config, dict) else None
+    if not isinstance(name, str):
+        raise CheckpointError(f"{path} names no architecture; expected a string under 'architecture'", hint=HINT)
+    return name
+
+
+def load(folders: Sequence[Path] = (), device: str = "auto") -> Loaded:
+    """Load model folders, the shipped ones if none are given.
+
+    Raises:
+        CheckpointError: a folder holds no model of a known architecture, or a damaged one.
+        ConfigError: the device is not there, or two models have the same name.
+    """
+    where = pick_device(device)
+    texts: dict[str, TextModel] = {}
+    planners: list[Planner] = []
+    models: list[LoadedModel] = []
+    for folder in folders or shipped_folders():
+        kind = architecture(folder)
+        if kind == "unified-text":
+            read = load_text(folder, where)
+            limits = {"limit": read.config.limit, "length": read.config.length}
+            texts[read.config.name] = TextModel(read.network, read.tokenizer, **limits)
+            models.append(_described(folder, read.network.name, "text", read.config.limit))
+        elif kind == "planner":
+            planner = load_planner(folder, where)
+            planners.append(planner)
+            models.append(_described(folder, planner.network.name, "trajectory", planner.config.tokens))
+        else:
+            raise CheckpointError(
+                f"{folder / 'config.json'} names the architecture {kind!r}; expected 'unified-text' or 'planner'",
+                hint=HINT,
+            )
+    names = [model.name.partition("@")[0] for model in models]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ConfigError(f"more than one model is named {', '.join(sorted(twice))}", hint="give each --model once")
+    return _loaded(texts, planners, models)
+
+
+def _described(folder: Path, name: str, modality: Literal["text", "trajectory"], limit: int) -> LoadedModel:
+    """What the header of the weights file says: numbers and the dtype of the largest tensor."""
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        slices = [file.get_slice(key) for key in file.keys()]  # noqa: SIM118 (not a mapping)
+        sizes = [(math.prod(part.get_shape()), str(part.get_dtype())) for part in slices]
+    return LoadedModel(name, modality, sum(size for size, _ in sizes), max(sizes)[1].lower(), limit)
+
+
+def shipped_folders() -> list[Path]:
+    """Folders of the models that come with the package, in order of name; those for measuring only are left out."""
+    return sorted(folder for folder in SHIPPED.iterdir() if (folder / "config.json").is_file() and served(folder))
+
+
+def served(folder: Path) -> bool:
+    """Whether a shipped folder is for serving: a baseline says `"baseline": true` in its configuration."""
+    return json.loads((folder / "config.json").read_text(encoding="utf-8")).get("baseline") is not True
+
+
+def _loaded(texts: dict[str, TextModel], planners: list[Planner], models: list[LoadedModel]) -> Loaded:
+    pipelines: dict[str, Pipeline[Any, Any]] = {}
+    warm_ups: dict[str, Request] = {}
+    if texts:
+        pipelines["text"] = TextPipeline(texts)
+        warm_ups["text"] = TextRequest(prompt="Return the sum of a list.", length=16)
+    if planners:
+        pipelines["trajectory"] = TrajectoryPipeline(planners)
+        maze = MAZES[planners[0].config.environment]
+        x, y = maze.goal
+        warm_ups["trajectory"] = TrajectoryRequest(
+            environment=planners[0].config.environment, state=(x, y, 0.0, 0.0), goal=Goal(position=(x, y))
+        )
+    return Loaded(pipelines, models, warm_ups)
