@@ -18,10 +18,15 @@ class TextProjectionHead(nn.Module):
         super().__init__()
         self.table = nn.Parameter(torch.randn(vocabulary, width) * width**-0.5)
         self.scale = nn.Parameter(torch.tensor(12.0))
+        self._frozen: Tensor | None = None
+
+    def freeze(self) -> None:
+        """Keep the unit table instead of computing it at each use; call it after the weights are loaded."""
+        self._frozen = functional.normalize(self.table.detach(), dim=-1)
 
     def unit(self) -> Tensor:
         """The table with rows of length one, `[V, D]`."""
-        return functional.normalize(self.table, dim=-1)
+        return functional.normalize(self.table, dim=-1) if self._frozen is None else self._frozen
 
     def encode(self, tokens: Tensor) -> Tensor:
         """Hidden vectors `[..., D]` of length `sqrt(D)` for token ids `[...]`."""

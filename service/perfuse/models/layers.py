@@ -84,15 +84,32 @@ def attend(query: Tensor, key: Tensor, value: Tensor, keys: Tensor | None = None
     With `causal`, padding must lie behind the real positions: the causal mask then hides it.
     """
     if torch.is_grad_enabled():  # on CPU the backward of three plain operations is 3 times as fast as the fused one
-        scores = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5
+        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
         if causal:
-            future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
-            scores = scores.masked_fill(future, -torch.inf)
+            scores = scores + scores.new_full(scores.shape[-2:], -torch.inf).triu(1)
         elif keys is not None:
-            scores = scores.masked_fill(~keys[:, None, None, :], -torch.inf)
+            hidden = torch.zeros(keys.shape, dtype=scores.dtype, device=scores.device).masked_fill(~keys, -torch.inf)
+            scores = scores + hidden[:, None, None, :]
         return scores.softmax(dim=-1) @ value
     mask = None if keys is None or causal else keys[:, None, None, :]
     return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal)
+
+
+class SquaredRelu(torch.autograd.Function):
+    """max(x, 0)² (Primer, arXiv 2109.08668); its slope 2 max(x, 0) needs one saved tensor and no comparison."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> Tensor:  # type: ignore[override]
+        """The value."""
+        positive = functional.relu(x)
+        ctx.save_for_backward(positive)
+        return positive * positive
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:  # type: ignore[override]
+        """The slope."""
+        (positive,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return positive.mul_(grad).mul_(2.0)
 
 
 class Block(nn.Module):
@@ -116,5 +133,5 @@ class Block(nn.Module):
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.adapt(condition)[:, None].chunk(6, dim=-1)
         mixed = self.attention(modulate(x, shift_a, scale_a), cos, sin, keys, causal=causal)
         x = torch.addcmul(x, gate_a, mixed)
-        hidden = functional.relu(self.up(modulate(x, shift_m, scale_m))).square()  # Primer, arXiv 2109.08668
+        hidden = SquaredRelu.apply(self.up(modulate(x, shift_m, scale_m)))
         return torch.addcmul(x, gate_m, self.down(hidden))

@@ -1,0 +1,146 @@
+"""Samplers of masked diffusion: which token each masked position gets, and which positions commit in this step.
+
+All functions see ONE row's masked positions only, in order. Nothing here draws random numbers: uniforms come in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from perfuse.shapes import Bool, Float, Float64, Int64
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """What the network says about the masked positions of one row.
+
+    Attributes:
+        tokens: the token each position would get.
+        confidence: probability of that token (at the temperature asked for).
+        entropy: of the position's distribution at temperature 1, in nats.
+    """
+
+    tokens: Int64[Tensor, "masked"]
+    confidence: Float[Tensor, "masked"]
+    entropy: Float[Tensor, "masked"]
+
+
+def predict(
+    logits: Float[Tensor, "masked vocabulary"], uniforms: Float64[Tensor, "masked"] | None, temperature: float
+) -> Guess:
+    """Tokens by arg max (temperature 0) or by inverse CDF in float64 from one uniform per position.
+
+    token = min {v : Σ_{w ≤ v} p_w > u}, p = softmax(logits / temperature). Float64, because single precision truncates
+    the tails and thereby lowers the temperature unasked (arXiv 2409.02908). Entropy −Σ p log p at temperature 1 is
+    log Z − Σ p z with z = logits − max.
+
+    Raises:
+        ValueError: a temperature above 0 came without uniforms.
+    """
+    shifted = logits.float() - logits.amax(dim=-1, keepdim=True).float()
+    weights = shifted.exp()
+    total = weights.sum(dim=-1)
+    entropy = (total.log() - (weights * shifted).sum(dim=-1) / total).clamp_(min=0.0)
+    if temperature <= 0.0:
+        tokens = logits.argmax(dim=-1)
+        return Guess(tokens, 1.0 / total, entropy)
+    if uniforms is None:
+        raise ValueError(f"temperature is {temperature}, expected uniforms to draw with; none came")
+    cumulative = (shifted.double() / temperature).exp_().cumsum(dim=-1)
+    drawn = torch.searchsorted(cumulative, (uniforms.double() * cumulative[:, -1])[:, None], right=True)
+    tokens = drawn.clamp_(max=logits.shape[-1] - 1)
+    chosen = shifted.double().gather(1, tokens)[:, 0] / temperature
+    confidence = (chosen.exp() / cumulative[:, -1]).float()
+    return Guess(tokens[:, 0], confidence, entropy)
+
+
+def entropy_bounded(entropy: Float[Tensor, "masked"], bound: float, *, at_least: int = 1) -> Bool[Tensor, "masked"]:
+    """The most certain positions whose summed entropy, the last one apart, stays within `bound` nats.
+
+    Their joint entropy exceeds what was accounted for by at most the last one's, so the error of committing them
+    together is bounded: KL(joint ‖ product) ≤ Σ H − max H ≤ bound. Source: entropy-bounded unmasking, arXiv 2505.24857.
+    """
+    sorted_entropy, order = entropy.sort(stable=True)
+    spent_before = sorted_entropy.cumsum(0) - sorted_entropy
+    count = max(at_least, int((spent_before <= bound).sum()))
+    return _first(order, count)
+
+
+def threshold(
+    confidence: Float[Tensor, "masked"], level: float = 0.9, *, at_least: int = 1
+) -> Bool[Tensor, "masked"]:
+    """Every position whose token has at least probability `level`. Source: Fast-dLLM, arXiv 2505.22618."""
+    commit = confidence >= level
+    return commit if int(commit.sum()) >= at_least else most_confident(confidence, at_least)
+
+
+def most_confident(confidence: Float[Tensor, "masked"], count: int) -> Bool[Tensor, "masked"]:
+    """The `count` positions of highest probability, earlier ones first among equals. Source: LLaDA, arXiv 2502.09992."""
+    return _first(confidence.sort(descending=True, stable=True).indices, count)
+
+
+def ancestral(uniforms: Float64[Tensor, "masked"], t: float, s: float) -> Bool[Tensor, "masked"]:
+    """Positions revealed between times t and s < t: each with probability (t − s) / t, independently.
+
+    The reverse step of log-linear masked diffusion, where a token is masked at time t with probability t; tokens are
+    drawn from the predicted x0. Source: MDLM, arXiv 2406.07524. May commit nothing; s = 0 commits all.
+    """
+    return uniforms < (t - s) / t
+
+
+def _first(order: Int64[Tensor, "masked"], count: int) -> Bool[Tensor, "masked"]:
+    commit = torch.zeros(order.shape[0], dtype=torch.bool, device=order.device)
+    commit[order[:count]] = True
+    return commit
+
+
+Rule = Literal["entropy", "threshold", "low_confidence", "ancestral"]
+
+
+@dataclass(frozen=True, slots=True)
+class DiscreteSampler:
+    """One way to sample as an object: the rule and its constants, over the functions of this module.
+
+    Attributes:
+        rule: which positions commit.
+        bound: nats per step of "entropy".
+        level: probability of "threshold".
+        temperature: 0 takes the most likely token.
+        steps: of the fixed schedules "low_confidence" and "ancestral"; None: one per position.
+    """
+
+    rule: Rule = "entropy"
+    bound: float = 0.1
+    level: float = 0.9
+    temperature: float = 0.0
+    steps: int | None = None
+    mask: int = field(default=1, kw_only=True)
+
+    def step(
+        self,
+        logits: Float[Tensor, "length vocabulary"],
+        tokens: Int64[Tensor, "length"],
+        step: int,
+        uniform: Callable[[str, int, Tensor], Tensor],
+    ) -> Int64[Tensor, "length"]:
+        """Tokens after this step; only masked ones change. `uniform(purpose, step, positions)` supplies the noise."""
+        positions = (tokens == self.mask).nonzero()[:, 0]
+        uniforms = uniform("token", step, positions) if self.temperature > 0 else None
+        guess = predict(logits[positions], uniforms, self.temperature)
+        left = max(1, (self.steps or len(positions) + step) - step)
+        if self.rule == "entropy":
+            commit = entropy_bounded(guess.entropy, self.bound)
+        elif self.rule == "threshold":
+            commit = threshold(guess.confidence, self.level)
+        elif self.rule == "low_confidence":
+            commit = most_confident(guess.confidence, -(-len(positions) // left))
+        else:
+            commit = ancestral(uniform("reveal", step, positions), t=left, s=left - 1)
+        after = tokens.clone()
+        after[positions[commit]] = guess.tokens[commit]
+        return after
