@@ -2,11 +2,61 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import cache
+
 import pytest
 
-from conformance import CHECKS, Case
-from perfuse.requests import TextRequest
+from conformance import CHECKS, Case, Wrap
+from perfuse.models.planner import PlannerConfig, untrained_planner
+from perfuse.models.text import TextConfig, untrained_text
+from perfuse.models.tokenizer import TextTokenizer
+from perfuse.models.unified import DiffusionConfig
+from perfuse.pipelines.text import TextModel, TextPipeline
+from perfuse.pipelines.trajectory import TrajectoryPipeline
+from perfuse.requests import Goal, TextRequest, TrajectoryRequest
 from scripted import ScriptedNetwork, ScriptedPipeline
+
+
+@cache
+def tiny_tokenizer() -> TextTokenizer:
+    return TextTokenizer.train(["def double(values): return [value * 2 for value in values]"] * 4, 300)
+
+
+def text_pipeline(wrap: Wrap) -> TextPipeline:
+    tokenizer = tiny_tokenizer()
+    network = DiffusionConfig(tokenizer.size, width=32, layers=2, heads=2, condition=16, max_length=128)
+    config = TextConfig("tiny", 1, network, limit=128, length=12, tokenizer="", training={})
+    loaded = untrained_text(config, tokenizer)
+    return TextPipeline({"tiny": TextModel(wrap(loaded.network), tokenizer, limit=128, length=12)})
+
+
+def trajectory_pipeline(wrap: Wrap) -> TrajectoryPipeline:
+    config = PlannerConfig(
+        environment="maze2d-umaze",
+        tokens=8,
+        stride=6,
+        dt=0.01,
+        width=16,
+        blocks=1,
+        centre=(2.0, 2.0, 0.0, 0.0),
+        scale=(1.5, 1.5, 5.0, 5.0),
+        name="tiny-umaze",
+    )
+    planner = untrained_planner(config, seed=0)
+    return TrajectoryPipeline([replace(planner, network=wrap(planner.network))])
+
+
+def plan(seed: int, candidates: int, steps: int) -> TrajectoryRequest:
+    return TrajectoryRequest(
+        environment="maze2d-umaze",
+        state=(3.0, 1.0, 0.0, 0.0),
+        goal=Goal(position=(1.0, 1.0)),
+        candidates=candidates,
+        steps=steps,
+        seed=seed,
+    )
+
 
 CASES = [
     Case(
@@ -18,6 +68,17 @@ CASES = [
             TextRequest(prompt="c", steps=4, length=16),
         ],
     ),
+    Case(
+        "text",
+        text_pipeline,
+        [
+            TextRequest(prompt="double", seed=1, temperature=0.8),
+            TextRequest(prefix="def ", suffix=":\n", length=7, guidance=1.7, steps=4, sampler="low_confidence"),
+            TextRequest(prompt="a", n=3, temperature=1.0, steps=3, sampler="ancestral", seed=9),
+            TextRequest(prompt="a longer prompt than the others", sampler="threshold", length=40, steps=9),
+        ],
+    ),
+    Case("trajectory", trajectory_pipeline, [plan(1, 5, 4), plan(2, 1, 8), plan(3, 16, 2)]),
 ]
 
 
