@@ -25,11 +25,11 @@ pub(crate) fn kernel_abi() -> Option<u32> {
 
 /// Rules for `policy`, opened while the process can still reach the paths.
 pub(crate) fn ruleset(policy: &Policy) -> Result<RulesetCreated, JailError> {
-    let readable = open_around(&policy.readable, &policy.hidden)?;
-    build(&readable, policy.writable.as_deref()).map_err(|e| JailError::Landlock(e.to_string()))
+    let reach = Reach::around(&policy.readable, &policy.hidden)?;
+    build(&reach, policy.writable.as_deref()).map_err(|e| JailError::Landlock(e.to_string()))
 }
 
-fn build(readable: &[PathBuf], writable: Option<&Path>) -> Result<RulesetCreated, landlock::RulesetError> {
+fn build(reach: &Reach, writable: Option<&Path>) -> Result<RulesetCreated, landlock::RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let write: BitFlags<AccessFs> = read
         | AccessFs::WriteFile
@@ -45,7 +45,8 @@ fn build(readable: &[PathBuf], writable: Option<&Path>) -> Result<RulesetCreated
         .handle_access(AccessNet::from_all(NEWEST))?
         .scope(Scope::from_all(NEWEST))?
         .create()?
-        .add_rules(path_beneath_rules(readable, read))?
+        .add_rules(path_beneath_rules(&reach.granted, read))?
+        .add_rules(path_beneath_rules(&reach.listed, AccessFs::ReadDir))?
         .add_rules(path_beneath_rules(writable, write))
 }
 
@@ -58,30 +59,41 @@ pub(crate) fn enforce(ruleset: RulesetCreated) -> Result<(), JailError> {
     }
 }
 
-/// Paths that cover `readable` but nothing below `hidden`.
-///
-/// Landlock grants whole trees and cannot take a part back, so the parents of a hidden directory are
-/// replaced by their other entries.
-fn open_around(readable: &[PathBuf], hidden: &[PathBuf]) -> Result<Vec<PathBuf>, JailError> {
-    let hidden: Vec<PathBuf> = hidden.iter().filter_map(|path| path.canonicalize().ok()).collect();
-    let mut granted = Vec::new();
-    let mut pending: Vec<PathBuf> = readable.iter().filter_map(|path| path.canonicalize().ok()).collect();
-    while let Some(path) = pending.pop() {
-        if hidden.iter().any(|secret| path.starts_with(secret)) {
-            continue;
+/// What to open for reading.
+#[derive(Debug, Default, PartialEq)]
+struct Reach {
+    /// Whole trees and single files.
+    granted: Vec<PathBuf>,
+    /// Directories whose entries were granted one by one: they can be listed, like everything below them.
+    listed: Vec<PathBuf>,
+}
+
+impl Reach {
+    /// Covers `readable` but no file below `hidden`.
+    ///
+    /// Landlock grants whole trees and cannot take a part back, so the parents of a hidden directory are
+    /// replaced by their other entries.
+    fn around(readable: &[PathBuf], hidden: &[PathBuf]) -> Result<Self, JailError> {
+        let failed = |source| JailError::System { step: "list a readable directory", source };
+        let real = |paths: &[PathBuf]| paths.iter().filter_map(|path| path.canonicalize().ok()).collect::<Vec<_>>();
+        let hidden = real(hidden);
+        let mut pending = real(readable);
+        let mut reach = Self::default();
+        while let Some(path) = pending.pop() {
+            if hidden.iter().any(|secret| path.starts_with(secret)) {
+                continue;
+            }
+            if !hidden.iter().any(|secret| secret.starts_with(&path)) {
+                reach.granted.push(path);
+                continue;
+            }
+            for entry in path.read_dir().map_err(failed)? {
+                pending.extend(entry.map_err(failed)?.path().canonicalize());
+            }
+            reach.listed.push(path);
         }
-        if !hidden.iter().any(|secret| secret.starts_with(&path)) {
-            granted.push(path);
-            continue;
-        }
-        let entries =
-            path.read_dir().map_err(|source| JailError::System { step: "list a readable directory", source })?;
-        for entry in entries {
-            let entry = entry.map_err(|source| JailError::System { step: "list a readable directory", source })?;
-            pending.extend(entry.path().canonicalize());
-        }
+        Ok(reach)
     }
-    Ok(granted)
 }
 
 #[cfg(test)]
@@ -97,10 +109,16 @@ mod tests {
         fs::create_dir_all(root.join("lib/secret/deep")).unwrap();
         fs::create_dir_all(root.join("lib/open")).unwrap();
         fs::write(root.join("lib/module.py"), "").unwrap();
-        let mut granted = open_around(&[root.clone(), root.join("absent")], &[root.join("lib/secret")]).unwrap();
-        granted.sort();
-        assert_eq!(granted, [root.join("lib/module.py"), root.join("lib/open")]);
-        assert_eq!(open_around(std::slice::from_ref(&root), &[]).unwrap(), std::slice::from_ref(&root));
-        assert_eq!(open_around(&[root.join("lib/secret/deep")], &[root.join("lib")]).unwrap(), [] as [PathBuf; 0]);
+        let reach = |readable: &[PathBuf], hidden: &[PathBuf]| {
+            let mut reach = Reach::around(readable, hidden).unwrap();
+            reach.granted.sort();
+            reach.listed.sort();
+            (reach.granted, reach.listed)
+        };
+        let lib = root.join("lib");
+        let around_secret = reach(&[root.clone(), root.join("absent")], &[lib.join("secret")]);
+        assert_eq!(around_secret, (vec![lib.join("module.py"), lib.join("open")], vec![root.clone(), lib.clone()]));
+        assert_eq!(reach(std::slice::from_ref(&root), &[]), (vec![root.clone()], vec![]));
+        assert_eq!(reach(&[lib.join("secret/deep")], &[lib]), (vec![], vec![]));
     }
 }

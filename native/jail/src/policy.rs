@@ -6,6 +6,7 @@ pub struct Policy {
     /// Files and directories that can be read; a path that does not exist is skipped.
     pub readable: Vec<PathBuf>,
     /// Directories inside `readable` that stay closed: their parent is then granted entry by entry.
+    /// Names below it can still be listed; Landlock grants listing by tree, too.
     pub hidden: Vec<PathBuf>,
     /// One directory that can be written and becomes the working directory; `None` closes every file for writing.
     pub writable: Option<PathBuf>,
