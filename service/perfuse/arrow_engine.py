@@ -8,8 +8,17 @@ from pathlib import Path
 from perfuse.errors import InvalidRequest
 from perfuse.pipelines.alone import AloneRun, run_alone
 from perfuse.pipelines.shipped import Loaded, load
-from perfuse.requests import Goal, Preview, Request, Result, Sampler, TextRequest, TextResult, TrajectoryRequest
-from perfuse.requests import TrajectoryResult
+from perfuse.requests import (
+    Goal,
+    Preview,
+    Request,
+    Result,
+    Sampler,
+    TextRequest,
+    TextResult,
+    TrajectoryRequest,
+    TrajectoryResult,
+)
 
 MODALITIES = ("text",)
 
@@ -59,7 +68,8 @@ class ArrowEngine:
         """Fill text; the fields are those of `POST /diffuse`.
 
         Example:
-            >>> ArrowEngine().diffuse(prompt="Write a function that adds two numbers.").outputs[0].text  # doctest: +SKIP
+            result = ArrowEngine().diffuse(prompt="Write a function that doubles every number of a list.")
+            result.outputs[0].text
 
         Raises:
             InvalidRequest: a field is out of range; says what was expected.

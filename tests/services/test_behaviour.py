@@ -1,0 +1,93 @@
+"""A real server with the shipped models: clients that leave, and more work than it takes on."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from perfuse.evaluation.load import Answer, Connection, Server, serving
+
+LONG = {
+    "modality": "text",
+    "prompt": "Return the sum of a list.",
+    "length": 96,
+    "steps": 96,
+    "sampler": "low_confidence",
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("behaviour") / "data", "--max-backlog-seconds", "2") as started:
+        asyncio.run(started.ready())
+        yield started
+
+
+async def counter(server: Server, name: str) -> float:
+    text = (await Connection(server.port).request("GET", "/metrics")).body.decode()
+    return sum(float(value) for value in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE))
+
+
+async def settled(server: Server, name: str) -> float:
+    """The counter once it has not moved for longer than two heartbeats."""
+    value = -1.0
+    while (now := await counter(server, name)) != value:
+        value = now
+        await asyncio.sleep(0.8)
+    return value
+
+
+def forwards(answer: Answer) -> int:
+    return sum(output["forwards"] for output in answer.json()["outputs"])  # type: ignore[attr-defined]
+
+
+async def test_requests_whose_clients_leave_before_their_turn_cost_no_step(server: Server) -> None:
+    await Connection(server.port).request("POST", "/diffuse", {**LONG, "length": 8})
+    before = await settled(server, "perfuse_engine_rows_total")
+    stay = asyncio.create_task(Connection(server.port).request("POST", "/diffuse", {**LONG, "priority": 100}))
+    await asyncio.sleep(0.05)
+    leaving = [Connection(server.port) for _ in range(20)]
+    short = {"modality": "text", "prompt": "a", "length": 8, "priority": -100}
+    waiting = [asyncio.create_task(connection.request("POST", "/diffuse", short)) for connection in leaving]
+    await asyncio.sleep(0.1)
+    for connection, task in zip(leaving, waiting, strict=True):
+        task.cancel()
+        connection.close()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    answer = await stay
+    assert answer.status == 200
+    computed = await settled(server, "perfuse_engine_rows_total") - before
+    assert computed == forwards(answer) == 96
+
+
+async def test_a_running_request_is_freed_when_its_client_leaves(server: Server) -> None:
+    before = await settled(server, "perfuse_engine_rows_total")
+    connection = Connection(server.port)
+    task = asyncio.create_task(connection.request("POST", "/diffuse", {**LONG, "n": 4}))
+    await asyncio.sleep(0.15)
+    task.cancel()
+    connection.close()
+    computed = await settled(server, "perfuse_engine_rows_total") - before
+    assert 0 < computed < 4 * 96 / 2
+
+
+async def test_more_work_than_the_backlog_takes_is_refused_at_once_with_an_honest_retry_after(server: Server) -> None:
+    body = {"modality": "text", "prompt": "Return the sum of a list.", "length": 64}
+    await asyncio.gather(*(Connection(server.port).request("POST", "/diffuse", body) for _ in range(8)))
+    started = time.perf_counter()
+    connections = [Connection(server.port) for _ in range(500)]
+    answers = await asyncio.gather(
+        *(c.request("POST", "/diffuse", {**body, "seed": i}) for i, c in enumerate(connections))
+    )
+    drained = time.perf_counter() - started
+    refused = [answer for answer in answers if answer.status == 429]
+    assert {answer.status for answer in answers} == {200, 429}
+    assert len(refused) >= 300
+    hints = [float(answer.headers["retry-after"]) for answer in refused]
+    assert all(0.5 * drained <= hint <= 1.5 * drained + 0.5 for hint in hints), (drained, min(hints), max(hints))
+    assert all(answer.headers["content-type"] == "application/problem+json" for answer in refused)
+    assert all(answer.json()["code"] == "overloaded" for answer in refused)
