@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -34,6 +34,7 @@ class Call:
     energy: Callable[[Tensor], Tensor] | None = None
 
 
+@runtime_checkable
 class Network(Protocol):
     """A set of weights that computes rows.
 
