@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ Denoiser = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 class Generated:
     """A finished canvas and the number of forwards it took."""
 
-    tokens: Int64[Tensor, "length"]
+    tokens: Int64[Tensor, " length"]
     forwards: int
 
 
@@ -37,7 +38,7 @@ class DiffusionCore:
         self.sampler = sampler or DiscreteSampler()
 
     @torch.inference_mode()
-    def generate(self, canvases: Sequence[Int64[Tensor, "length"]], *, seed: int = 0) -> list[Generated]:
+    def generate(self, canvases: Sequence[Int64[Tensor, " length"]], *, seed: int = 0) -> list[Generated]:
         """Fills every masked position of every canvas; other positions are never written.
 
         Rows leave the batch when they are done. Row i draws its noise from (seed + i).
@@ -47,9 +48,7 @@ class DiffusionCore:
         step = 0
         while open_rows := [i for i, row in enumerate(tokens) if bool((row == self.sampler.mask).any())]:
             for i, logits in zip(open_rows, self.denoiser([tokens[i] for i in open_rows]), strict=True):
-                tokens[i] = self.sampler.step(
-                    logits, tokens[i], step, lambda purpose, s, at, i=i: noise.uniform(seed + i, purpose, s, at)
-                )
+                tokens[i] = self.sampler.step(logits, tokens[i], step, partial(noise.uniform, seed + i))
                 forwards[i] += 1
             step += 1
         return [Generated(row, count) for row, count in zip(tokens, forwards, strict=True)]

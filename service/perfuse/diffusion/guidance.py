@@ -10,7 +10,7 @@ from perfuse.shapes import Float
 def guided(
     conditional: Float[Tensor, "*shape"], unconditional: Float[Tensor, "*shape"], scale: float
 ) -> Float[Tensor, "*shape"]:
-    """unconditional + scale · (conditional − unconditional); scale 1 is the conditional model (arXiv 2207.12598).
+    """Unconditional + scale · (conditional − unconditional); scale 1 is the conditional model (arXiv 2207.12598).
 
     For logits this is the product p(x)^(1 − scale) p(x | c)^scale up to its norm.
     """

@@ -10,8 +10,8 @@ from perfuse.shapes import Bool, Float, Int64
 
 
 def stratified_counts(
-    lengths: Int64[Tensor, "rows"], generator: torch.Generator | None = None
-) -> Int64[Tensor, "rows"]:
+    lengths: Int64[Tensor, " rows"], generator: torch.Generator | None = None
+) -> Int64[Tensor, " rows"]:
     """How many of `lengths` maskable tokens to mask per row: uniform on 1..length, stratified over the batch.
 
     Row i of n draws from the i-th of n equal parts (in random order), so a batch covers all noise levels.
@@ -25,7 +25,7 @@ def stratified_counts(
 def mask_exactly(
     tokens: Int64[Tensor, "rows length"],
     maskable: Bool[Tensor, "rows length"],
-    counts: Int64[Tensor, "rows"],
+    counts: Int64[Tensor, " rows"],
     mask: int,
     generator: torch.Generator | None = None,
 ) -> tuple[Int64[Tensor, "rows length"], Bool[Tensor, "rows length"]]:
@@ -36,7 +36,9 @@ def mask_exactly(
 
 
 def masked_loss(
-    logits: Float[Tensor, "masked vocabulary"], tokens: Int64[Tensor, "rows length"], noised: Bool[Tensor, "rows length"]
+    logits: Float[Tensor, "masked vocabulary"],
+    tokens: Int64[Tensor, "rows length"],
+    noised: Bool[Tensor, "rows length"],
 ) -> Float[Tensor, ""]:
     """Bound on the negative log likelihood in nats per maskable token, averaged over rows.
 
@@ -50,7 +52,7 @@ def masked_loss(
 
 
 def causal_loss(
-    logits: Float[Tensor, "predicted vocabulary"], targets: Int64[Tensor, "predicted"]
+    logits: Float[Tensor, "predicted vocabulary"], targets: Int64[Tensor, " predicted"]
 ) -> Float[Tensor, ""]:
     """Mean next-token cross entropy in nats, for the autoregressive twin."""
     return functional.cross_entropy(logits.float(), targets)

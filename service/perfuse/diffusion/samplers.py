@@ -25,13 +25,13 @@ class Guess:
         entropy: of the position's distribution at temperature 1, in nats.
     """
 
-    tokens: Int64[Tensor, "masked"]
-    confidence: Float[Tensor, "masked"]
-    entropy: Float[Tensor, "masked"]
+    tokens: Int64[Tensor, " masked"]
+    confidence: Float[Tensor, " masked"]
+    entropy: Float[Tensor, " masked"]
 
 
 def predict(
-    logits: Float[Tensor, "masked vocabulary"], uniforms: Float64[Tensor, "masked"] | None, temperature: float
+    logits: Float[Tensor, "masked vocabulary"], uniforms: Float64[Tensor, " masked"] | None, temperature: float
 ) -> Guess:
     """Tokens by arg max (temperature 0) or by inverse CDF in float64 from one uniform per position.
 
@@ -59,7 +59,7 @@ def predict(
     return Guess(tokens[:, 0], confidence, entropy)
 
 
-def entropy_bounded(entropy: Float[Tensor, "masked"], bound: float, *, at_least: int = 1) -> Bool[Tensor, "masked"]:
+def entropy_bounded(entropy: Float[Tensor, " masked"], bound: float, *, at_least: int = 1) -> Bool[Tensor, " masked"]:
     """The most certain positions whose summed entropy, the last one apart, stays within `bound` nats.
 
     Their joint entropy exceeds what was accounted for by at most the last one's, so the error of committing them
@@ -72,19 +72,19 @@ def entropy_bounded(entropy: Float[Tensor, "masked"], bound: float, *, at_least:
 
 
 def threshold(
-    confidence: Float[Tensor, "masked"], level: float = 0.9, *, at_least: int = 1
-) -> Bool[Tensor, "masked"]:
+    confidence: Float[Tensor, " masked"], level: float = 0.9, *, at_least: int = 1
+) -> Bool[Tensor, " masked"]:
     """Every position whose token has at least probability `level`. Source: Fast-dLLM, arXiv 2505.22618."""
     commit = confidence >= level
     return commit if int(commit.sum()) >= at_least else most_confident(confidence, at_least)
 
 
-def most_confident(confidence: Float[Tensor, "masked"], count: int) -> Bool[Tensor, "masked"]:
-    """The `count` positions of highest probability, earlier ones first among equals. Source: LLaDA, arXiv 2502.09992."""
+def most_confident(confidence: Float[Tensor, " masked"], count: int) -> Bool[Tensor, " masked"]:
+    """The `count` positions of highest probability, earlier first among equals. Source: LLaDA, arXiv 2502.09992."""
     return _first(confidence.sort(descending=True, stable=True).indices, count)
 
 
-def ancestral(uniforms: Float64[Tensor, "masked"], t: float, s: float) -> Bool[Tensor, "masked"]:
+def ancestral(uniforms: Float64[Tensor, " masked"], t: float, s: float) -> Bool[Tensor, " masked"]:
     """Positions revealed between times t and s < t: each with probability (t − s) / t, independently.
 
     The reverse step of log-linear masked diffusion, where a token is masked at time t with probability t; tokens are
@@ -93,7 +93,7 @@ def ancestral(uniforms: Float64[Tensor, "masked"], t: float, s: float) -> Bool[T
     return uniforms < (t - s) / t
 
 
-def _first(order: Int64[Tensor, "masked"], count: int) -> Bool[Tensor, "masked"]:
+def _first(order: Int64[Tensor, " masked"], count: int) -> Bool[Tensor, " masked"]:
     commit = torch.zeros(order.shape[0], dtype=torch.bool, device=order.device)
     commit[order[:count]] = True
     return commit
@@ -124,10 +124,10 @@ class DiscreteSampler:
     def step(
         self,
         logits: Float[Tensor, "length vocabulary"],
-        tokens: Int64[Tensor, "length"],
+        tokens: Int64[Tensor, " length"],
         step: int,
         uniform: Callable[[str, int, Tensor], Tensor],
-    ) -> Int64[Tensor, "length"]:
+    ) -> Int64[Tensor, " length"]:
         """Tokens after this step; only masked ones change. `uniform(purpose, step, positions)` supplies the noise."""
         positions = (tokens == self.mask).nonzero()[:, 0]
         uniforms = uniform("token", step, positions) if self.temperature > 0 else None

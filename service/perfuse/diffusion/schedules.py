@@ -41,7 +41,7 @@ def beta(kind: Kind, t: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
 
 def stratified_times(
     rows: int, generator: torch.Generator | None = None, *, least: float = 1e-3
-) -> Float[Tensor, "rows"]:
+) -> Float[Tensor, " rows"]:
     """One time per row, uniform on [least, 1), each from another of `rows` equal parts, in random order."""
     part = torch.randperm(rows, generator=generator)
     return least + (1.0 - least) * (part + torch.rand(rows, generator=generator)) / rows
@@ -49,7 +49,7 @@ def stratified_times(
 
 def uniform_times(
     rows: int, generator: torch.Generator | None = None, *, least: float = 1e-3
-) -> Float[Tensor, "rows"]:
+) -> Float[Tensor, " rows"]:
     """One time per row, uniform on [least, 1), independently."""
     return least + (1.0 - least) * torch.rand(rows, generator=generator)
 
@@ -84,17 +84,17 @@ class NoiseScheduler:
 
     def times(
         self, rows: int, generator: torch.Generator | None = None, *, stratified: bool = True
-    ) -> Float[Tensor, "rows"]:
+    ) -> Float[Tensor, " rows"]:
         """Training times, one per row."""
         return stratified_times(rows, generator) if stratified else uniform_times(rows, generator)
 
     def add_noise(
-        self, x: Float[Tensor, "rows *shape"], noise: Float[Tensor, "rows *shape"], t: Float[Tensor, "rows"]
-    ) -> Float[Tensor, "rows *shape"]:
+        self, x: Float[Tensor, " *shape"], noise: Float[Tensor, " *shape"], t: Float[Tensor, " rows"]
+    ) -> Float[Tensor, " *shape"]:
         """α(t) x + σ(t) noise, one time per row (Gaussian noise)."""
         shape = (-1, *(1,) * (x.dim() - 1))
         return self.alpha(t).view(shape) * x + self.sigma(t).view(shape) * noise
 
-    def add_masks(self, tokens: Tensor, uniforms: Tensor, t: Float[Tensor, "rows"], mask: int) -> Tensor:
+    def add_masks(self, tokens: Tensor, uniforms: Tensor, t: Float[Tensor, " rows"], mask: int) -> Tensor:
         """Tokens `[rows, length]` with each masked where its uniform is below σ(t) of its row (masked diffusion)."""
         return tokens.masked_fill(uniforms < self.sigma(t)[:, None], mask)

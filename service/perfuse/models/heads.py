@@ -26,11 +26,12 @@ class TextProjectionHead(nn.Module):
 
     def unit(self) -> Tensor:
         """The table with rows of length one, `[V, D]`."""
-        return functional.normalize(self.table, dim=-1) if self._frozen is None else self._frozen
+        return self._frozen if self._frozen is not None else functional.normalize(self.table, dim=-1)
 
     def encode(self, tokens: Tensor) -> Tensor:
         """Hidden vectors `[..., D]` of length `sqrt(D)` for token ids `[...]`."""
-        return functional.embedding(tokens, self.unit()) * self.table.shape[1] ** 0.5
+        vectors: Tensor = functional.embedding(tokens, self.unit()) * self.table.shape[1] ** 0.5
+        return vectors
 
     def decode(self, hidden: Tensor) -> Tensor:
         """Logits `[..., V]` of hidden vectors `[..., D]`: scaled cosine similarity with every token."""

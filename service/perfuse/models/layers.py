@@ -28,7 +28,7 @@ def norm(x: Tensor) -> Tensor:
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Adaptive norm: `norm(x) (1 + scale) + shift`, x `[B, L, D]`, shift and scale `[B, 1, D]` (DiT, arXiv 2212.09748)."""
+    """`norm(x) (1 + scale) + shift` of `[B, L, D]`, shift and scale `[B, 1, D]` (DiT, arXiv 2212.09748)."""
     return torch.addcmul(shift, norm(x), 1 + scale)
 
 
@@ -75,7 +75,8 @@ class Attention(nn.Module):
         qkv = self.qkv(x).view(rows, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         query, key = rotate(qkv[:2], cos, sin)
         mixed = attend(query, key, qkv[2], keys, causal=causal)
-        return self.out(mixed.transpose(1, 2).reshape(rows, length, width))  # type: ignore[no-any-return]
+        joined: Tensor = self.out(mixed.transpose(1, 2).reshape(rows, length, width))
+        return joined
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, keys: Tensor | None = None, *, causal: bool = False) -> Tensor:
@@ -90,7 +91,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, keys: Tensor | None = None
         elif keys is not None:
             hidden = torch.zeros(keys.shape, dtype=scores.dtype, device=scores.device).masked_fill(~keys, -torch.inf)
             scores = scores + hidden[:, None, None, :]
-        return scores.softmax(dim=-1) @ value
+        mixed: Tensor = scores.softmax(dim=-1) @ value
+        return mixed
     mask = None if keys is None or causal else keys[:, None, None, :]
     return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal)
 
@@ -99,17 +101,18 @@ class SquaredRelu(torch.autograd.Function):
     """max(x, 0)² (Primer, arXiv 2109.08668); its slope 2 max(x, 0) needs one saved tensor and no comparison."""
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor) -> Tensor:
         """The value."""
         positive = functional.relu(x)
         ctx.save_for_backward(positive)
         return positive * positive
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> Tensor:
         """The slope."""
         (positive,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return positive.mul_(grad).mul_(2.0)
+        slope: Tensor = positive.mul_(grad).mul_(2.0)
+        return slope
 
 
 class Block(nn.Module):

@@ -37,6 +37,7 @@ class TextConfig:
         length: tokens of a span when a request does not say.
         tokenizer: SHA-256 of `tokenizer.json`.
         training: how the weights came to be: generator version, hash of the split, seconds, tokens.
+        baseline: whether the folder is there to be measured against and not to be served.
     """
 
     name: str
@@ -46,6 +47,7 @@ class TextConfig:
     length: int
     tokenizer: str
     training: Mapping[str, object]
+    baseline: bool = False
 
     @property
     def label(self) -> str:
@@ -125,6 +127,7 @@ def save_text(folder: Path, config: TextConfig, weights: Mapping[str, Tensor], t
         "limit": config.limit,
         "length": config.length,
         "tokenizer": digest(folder / "tokenizer.json"),
+        "baseline": config.baseline,
         "network": config.network.as_dict(),
         "training": dict(config.training),
     }
@@ -149,7 +152,9 @@ def read_config(folder: Path) -> TextConfig:
                 f"{folder.name}: expected the architecture {ARCHITECTURE!r}, config.json says {found['architecture']!r}"
             )
         shape = DiffusionConfig(**{field.name: found["network"][field.name] for field in fields(DiffusionConfig)})
-        rest = {name: found[name] for name in ("name", "version", "limit", "length", "tokenizer", "training")}
+        rest = {
+            name: found[name] for name in ("name", "version", "limit", "length", "tokenizer", "training", "baseline")
+        }
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, CheckpointError):
             raise

@@ -9,7 +9,8 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel, Sequence as Steps, Split
+from tokenizers.pre_tokenizers import ByteLevel, Split
+from tokenizers.pre_tokenizers import Sequence as Steps
 from tokenizers.trainers import BpeTrainer
 
 from perfuse.errors import CheckpointError
@@ -56,7 +57,7 @@ class TextTokenizer:
             raise CheckpointError(f"cannot read the tokenizer {path.name}: {error}", hint=_HINT) from error
         try:
             inner = Tokenizer.from_str(text)
-        except Exception as error:  # noqa: BLE001 - the library raises bare Exception for damaged files
+        except Exception as error:
             raise CheckpointError(f"{path.name} is not a tokenizer: {error}", hint=_HINT) from error
         found = tuple(inner.id_to_token(i) for i in range(len(MARKS)))
         if found != MARKS:

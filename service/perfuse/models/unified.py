@@ -43,9 +43,7 @@ class SharedTransformer(nn.Module):
         self.config = config
         self.modality = nn.Parameter(torch.randn(len(MODALITIES), config.condition) * 0.5)
         self.time = Linear(config.condition, config.condition, bias=True) if config.timed else None
-        self.blocks = nn.ModuleList(
-            Block(config.width, config.heads, config.condition) for _ in range(config.layers)
-        )
+        self.blocks = nn.ModuleList(Block(config.width, config.heads, config.condition) for _ in range(config.layers))
         cos, sin = rotations(config.max_length, config.width // config.heads)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)

@@ -1,1 +1,1 @@
-"""Trainers and the recipes of the shipped models. Imports torch."""
+"""The one Trainer, its data and its recipes."""

@@ -91,9 +91,7 @@ class Trainer(Generic[BatchT]):
         ]
         if matrices:
             self.optimisers.append(
-                torch.optim.Muon(
-                    matrices, lr=config.rate, weight_decay=config.decay, adjust_lr_fn="match_rms_adamw"
-                )
+                torch.optim.Muon(matrices, lr=config.rate, weight_decay=config.decay, adjust_lr_fn="match_rms_adamw")
             )
         self.generator = torch.Generator().manual_seed(config.seed)
         config.out.mkdir(parents=True, exist_ok=True)

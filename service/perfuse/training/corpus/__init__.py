@@ -1,0 +1,1 @@
+"""What the shipped models learn from: generated tasks and raw sources."""

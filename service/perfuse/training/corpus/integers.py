@@ -1,5 +1,7 @@
 """Templates over one or a few numbers."""
 
+# ruff: noqa: E501 (a sentence is one line)
+
 from __future__ import annotations
 
 from perfuse.training.corpus.options import FALLBACKS, FOLDS, NUMBER_MAPS, NUMBER_TESTS, REDUCTIONS, SINGLE_MAPS, Option
@@ -9,7 +11,7 @@ INTEGERS = Registry()
 
 
 @INTEGERS.template("int", where=NUMBER_TESTS, each=NUMBER_MAPS, into=REDUCTIONS)
-def up_to(c: Chosen) -> Draft:
+def _up_to(c: Chosen) -> Draft:
     where, each, into = c["where"], c["each"], c["into"]
     return Draft(
         (
@@ -24,7 +26,7 @@ def up_to(c: Chosen) -> Draft:
 
 
 @INTEGERS.template("int", where=NUMBER_TESTS, each=NUMBER_MAPS, into=FOLDS)
-def digits(c: Chosen) -> Draft:
+def _digits(c: Chosen) -> Draft:
     where, each, into = c["where"], c["each"], c["into"]
     start = "1" if into.key == "product" else "0"
     return Draft(
@@ -49,7 +51,14 @@ def digits(c: Chosen) -> Draft:
 SHRINKS = (
     Option("divide", ("divide n by {k} rounding down", "floor divide n by {k}"), "n //= {k}", "divide", 2, 5),
     Option("subtract", ("subtract {k} from n", "take {k} off n"), "n -= {k}", "subtract", 3, 19),
-    Option("halve_minus", ("subtract {k} from n and halve it", "take {k} off n and halve it"), "n = (n - {k}) // 2", "shrink", 1, 9),
+    Option(
+        "halve_minus",
+        ("subtract {k} from n and halve it", "take {k} off n and halve it"),
+        "n = (n - {k}) // 2",
+        "shrink",
+        1,
+        9,
+    ),
 )
 LIMITS = (
     Option("above", ("n is above {k}", "n exceeds {k}"), "n > {k}", "above", 1, 40),
@@ -60,12 +69,17 @@ TRACES = (
     Option("steps", ("the number of steps", "how many steps it takes"), "steps += 1", "steps"),
     Option("sum", ("the sum of all n seen", "the total of all n seen"), "steps += n", "total"),
     Option("odd", ("how many odd n are seen", "the number of odd n seen"), "steps += n % 2", "odd_seen"),
-    Option("largest_digit", ("the largest last digit seen", "the highest last digit seen"), "steps = max(steps, n % 10)", "last_digit"),
+    Option(
+        "largest_digit",
+        ("the largest last digit seen", "the highest last digit seen"),
+        "steps = max(steps, n % 10)",
+        "last_digit",
+    ),
 )
 
 
 @INTEGERS.template("int", shrink=SHRINKS, limit=LIMITS, trace=TRACES, after=SINGLE_MAPS)
-def countdown(c: Chosen) -> Draft:
+def _countdown(c: Chosen) -> Draft:
     shrink, limit, trace, after = c["shrink"], c["limit"], c["trace"], c["after"]
     return Draft(
         (
@@ -98,12 +112,13 @@ COMPARISONS = (
     Option("up_to", ("up to",), "<=", "up_to"),
 )
 SUBJECTS = tuple(
-    Option(word, (f"the {word}",), word, word) for word in ("temperature", "speed", "pressure", "score", "load", "volume")
+    Option(word, (f"the {word}",), word, word)
+    for word in ("temperature", "speed", "pressure", "score", "load", "volume")
 )
 
 
 @INTEGERS.template("int", label=LABELS, first=COMPARISONS, second=COMPARISONS, subject=SUBJECTS)
-def classify(c: Chosen) -> Draft:
+def _classify(c: Chosen) -> Draft:
     label, first, second, subject = c["label"], c["first"], c["second"], c["subject"]
     low = c.rng.randint(2, 40)
     high = low + c.rng.randint(5, 50)
@@ -127,7 +142,7 @@ def classify(c: Chosen) -> Draft:
 
 
 @INTEGERS.template("int", one=NUMBER_TESTS, yes=SINGLE_MAPS, two=NUMBER_TESTS, also=SINGLE_MAPS)
-def piecewise(c: Chosen) -> Draft:
+def _piecewise(c: Chosen) -> Draft:
     one, yes, two, also = c["one"], c["yes"], c["two"], c["also"]
     return Draft(
         (
@@ -148,7 +163,7 @@ def piecewise(c: Chosen) -> Draft:
 
 
 @INTEGERS.template("int", where=NUMBER_TESTS, each=NUMBER_MAPS, into=REDUCTIONS)
-def divisors(c: Chosen) -> Draft:
+def _divisors(c: Chosen) -> Draft:
     where, each, into = c["where"], c["each"], c["into"]
     return Draft(
         (
@@ -166,7 +181,7 @@ def divisors(c: Chosen) -> Draft:
 
 
 @INTEGERS.template("int", each=NUMBER_MAPS, into=REDUCTIONS)
-def primes(c: Chosen) -> Draft:
+def _primes(c: Chosen) -> Draft:
     each, into = c["each"], c["into"]
     return Draft(
         (
@@ -191,15 +206,29 @@ SEEDS = (
 )
 NEXT = (
     Option("sum", ("the sum of the last two", "the last two added"), "a + b", "sum"),
-    Option("sum_plus", ("the sum of the last two plus {k}", "the last two added plus {k}"), "a + b + {k}", "sum_plus", 1, 9),
+    Option(
+        "sum_plus", ("the sum of the last two plus {k}", "the last two added plus {k}"), "a + b + {k}", "sum_plus", 1, 9
+    ),
     Option("twice", ("the last plus twice the one before", "twice the one before plus the last"), "2 * a + b", "twice"),
-    Option("difference", ("twice the last minus the one before", "twice the last less the one before"), "2 * b - a", "difference"),
-    Option("modulo", ("the sum of the last two modulo {k}", "the last two added modulo {k}"), "(a + b) % {k}", "modulo", 5, 19),
+    Option(
+        "difference",
+        ("twice the last minus the one before", "twice the last less the one before"),
+        "2 * b - a",
+        "difference",
+    ),
+    Option(
+        "modulo",
+        ("the sum of the last two modulo {k}", "the last two added modulo {k}"),
+        "(a + b) % {k}",
+        "modulo",
+        5,
+        19,
+    ),
 )
 
 
 @INTEGERS.template("int", seed=SEEDS, step=NEXT, each=NUMBER_MAPS, into=REDUCTIONS)
-def sequence(c: Chosen) -> Draft:
+def _sequence(c: Chosen) -> Draft:
     seed, step, each, into = c["seed"], c["step"], c["each"], c["into"]
     return Draft(
         (
@@ -221,7 +250,7 @@ def sequence(c: Chosen) -> Draft:
 
 
 @INTEGERS.template("str", each=SINGLE_MAPS, where=NUMBER_TESTS, otherwise=FALLBACKS)
-def parse(c: Chosen) -> Draft:
+def _parse(c: Chosen) -> Draft:
     each, where, otherwise = c["each"], c["where"], c["otherwise"]
     return Draft(
         (
@@ -237,14 +266,23 @@ def parse(c: Chosen) -> Draft:
             f"    return {otherwise.code}",
             f"return {each.on('value')} if {where.on('value')} else {otherwise.code}",
         ),
-        lambda rng: [rng.choice((str(rng.randint(-20, 30)), str(rng.randint(-20, 30)), "x1", " 6 ", "", "3.5", str(rng.randint(3, 9))))],
+        lambda rng: [
+            rng.choice(
+                (str(rng.randint(-20, 30)), str(rng.randint(-20, 30)), "x1", " 6 ", "", "3.5", str(rng.randint(3, 9)))
+            )
+        ],
     )
 
 
 DIVISIONS = (
     Option("floor", ("floor divide a by b", "divide a by b rounding down"), "a // b", "floor"),
     Option("remainder", ("take the remainder of a by b", "compute a modulo b"), "a % b", "remainder"),
-    Option("both", ("add quotient and remainder of a by b", "sum the quotient and remainder of a by b"), "sum(divmod(a, b))", "both"),
+    Option(
+        "both",
+        ("add quotient and remainder of a by b", "sum the quotient and remainder of a by b"),
+        "sum(divmod(a, b))",
+        "both",
+    ),
     Option("up", ("divide a by b rounding up", "ceiling divide a by b"), "-(-a // b)", "ceiling"),
 )
 REFUSALS = (
@@ -255,7 +293,7 @@ REFUSALS = (
 
 
 @INTEGERS.template("int, int", how=DIVISIONS, after=SINGLE_MAPS, zero=REFUSALS)
-def divide(c: Chosen) -> Draft:
+def _divide(c: Chosen) -> Draft:
     how, after, zero = c["how"], c["after"], c["zero"]
     fallback = 'raise ValueError("zero")' if zero.key == "raise" else f"return {zero.code}"
     verb = "" if zero.key == "raise" else "return "
@@ -272,7 +310,7 @@ def divide(c: Chosen) -> Draft:
 
 
 @INTEGERS.template("int", where=NUMBER_TESTS, each=SINGLE_MAPS, subject=SUBJECTS)
-def guard(c: Chosen) -> Draft:
+def _guard(c: Chosen) -> Draft:
     where, each, subject = c["where"], c["each"], c["subject"]
     return Draft(
         (
@@ -293,13 +331,23 @@ def guard(c: Chosen) -> Draft:
 BOUNDS = (
     Option("clamp", ("clamp {x} to", "limit {x} to"), "min(max({x}, {l}), {h})", "clamp"),
     Option("wrap", ("wrap {x} around", "let {x} wrap around"), "{l} + ({x} - {l}) % ({h} - {l})", "wrap"),
-    Option("reject", ("return None if {x} is outside", "give None when {x} is not in"), "{x} if {l} <= {x} <= {h} else None", "inside"),
-    Option("excess", ("return how far {x} lies outside", "measure how far {x} is outside"), "max({l} - {x}, 0, {x} - {h})", "excess"),
+    Option(
+        "reject",
+        ("return None if {x} is outside", "give None when {x} is not in"),
+        "{x} if {l} <= {x} <= {h} else None",
+        "inside",
+    ),
+    Option(
+        "excess",
+        ("return how far {x} lies outside", "measure how far {x} is outside"),
+        "max({l} - {x}, 0, {x} - {h})",
+        "excess",
+    ),
 )
 
 
 @INTEGERS.template("int", how=BOUNDS, each=SINGLE_MAPS)
-def bounded(c: Chosen) -> Draft:
+def _bounded(c: Chosen) -> Draft:
     how, each = c["how"], c["each"]
     low = c.rng.randint(0, 10)
     high = low + c.rng.randint(5, 30)

@@ -1,10 +1,20 @@
 """Templates over dicts and lists of records."""
 
+# ruff: noqa: E501 (a sentence is one line)
+
 from __future__ import annotations
 
 from random import Random
 
-from perfuse.training.corpus.options import AGGREGATES, NUMBER_MAPS, NUMBER_TESTS, REDUCTIONS, SINGLE_MAPS, WORD_TESTS, Option
+from perfuse.training.corpus.options import (
+    AGGREGATES,
+    NUMBER_MAPS,
+    NUMBER_TESTS,
+    REDUCTIONS,
+    SINGLE_MAPS,
+    WORD_TESTS,
+    Option,
+)
 from perfuse.training.corpus.template import FIELDS, NAMES, WORDS, Chosen, Draft, Registry
 
 MAPPINGS = Registry()
@@ -30,7 +40,7 @@ def records(rng: Random) -> list[dict[str, object]]:
 
 
 @MAPPINGS.template("dict[str, int]", where=NUMBER_TESTS, each=NUMBER_MAPS, into=REDUCTIONS)
-def dict_values(c: Chosen) -> Draft:
+def _dict_values(c: Chosen) -> Draft:
     where, each, into = c["where"], c["each"], c["into"]
     return Draft(
         (
@@ -45,7 +55,7 @@ def dict_values(c: Chosen) -> Draft:
 
 
 @MAPPINGS.template("dict[str, int]", where=NUMBER_TESTS, each=NUMBER_MAPS, keys=WORD_TESTS)
-def dict_filter(c: Chosen) -> Draft:
+def _dict_filter(c: Chosen) -> Draft:
     where, each, keys = c["where"], c["each"], c["keys"]
     return Draft(
         (
@@ -80,7 +90,7 @@ SCOPES = (
 
 
 @MAPPINGS.template("dict[str, int], dict[str, int]", join=JOINS, scope=SCOPES, where=NUMBER_TESTS)
-def merge(c: Chosen) -> Draft:
+def _merge(c: Chosen) -> Draft:
     join, scope, where = c["join"], c["scope"], c["where"]
     return Draft(
         (
@@ -113,7 +123,7 @@ def merge(c: Chosen) -> Draft:
     Option("text", ("texts of the form key=value", "strings like key=value"), 'f"{{x}}={data[{x}]}"', "texts"),
     Option("lengths", ("the lengths of the keys", "their key lengths"), "len({x})", "lengths"),
 ))  # fmt: skip
-def ranking(c: Chosen) -> Draft:
+def _ranking(c: Chosen) -> Draft:
     where, order, form = c["where"], c["order"], c["form"]
     return Draft(
         (
@@ -126,7 +136,7 @@ def ranking(c: Chosen) -> Draft:
             f"chosen = [key for key in data if {where.on('data[key]')}]",
             f"return [{form.on('key')} for key in {order.on('chosen')}]",
         ),
-        lambda rng: [{word: value for word, value in zip(rng.sample(WORDS, 6), rng.sample(range(-20, 30), 6), strict=True)}],
+        lambda rng: [dict(zip(rng.sample(WORDS, 6), rng.sample(range(-20, 30), 6), strict=True))],
     )
 
 
@@ -137,7 +147,7 @@ def ranking(c: Chosen) -> Draft:
     Option("back", ("reversed", "backwards"), "{x}[::-1]", "reversed"),
     Option("length", ("as their length", "as a number of letters"), "len({x})", "length"),
 ), each=SINGLE_MAPS)  # fmt: skip
-def invert(c: Chosen) -> Draft:
+def _invert(c: Chosen) -> Draft:
     where, key, each = c["where"], c["key"], c["each"]
     return Draft(
         (
@@ -158,7 +168,7 @@ def invert(c: Chosen) -> Draft:
 
 
 @MAPPINGS.template("list[dict]", field=FIELD, where=NUMBER_TESTS, other=FIELD, take=REDUCTIONS)
-def select(c: Chosen) -> Draft:
+def _select(c: Chosen) -> Draft:
     field, where, other, take = c["field"], c["where"], c["other"], c["take"]
     return Draft(
         (
@@ -173,7 +183,7 @@ def select(c: Chosen) -> Draft:
 
 
 @MAPPINGS.template("list[dict]", tag=TAGS, field=FIELD, take=AGGREGATES, each=SINGLE_MAPS)
-def by_tag(c: Chosen) -> Draft:
+def _by_tag(c: Chosen) -> Draft:
     tag, field, take, each = c["tag"], c["field"], c["take"], c["each"]
     return Draft(
         (
@@ -200,7 +210,7 @@ def by_tag(c: Chosen) -> Draft:
     Option("highest", ("highest", "largest"), "max", "highest"),
     Option("lowest", ("lowest", "smallest"), "min", "lowest"),
 ), field=FIELD, out=(*FIELD, Option("name", ("name",), "name", "name")), tag=TAGS)  # fmt: skip
-def best(c: Chosen) -> Draft:
+def _best(c: Chosen) -> Draft:
     extreme, field, out, tag = c["extreme"], c["field"], c["out"], c["tag"]
     value = c.pick("x", "y", "z")
     return Draft(
@@ -230,7 +240,7 @@ def best(c: Chosen) -> Draft:
     Option("falling", ("highest first", "in falling order"), "sorted({x}, key=lambda pair: -pair[1])", "falling"),
     Option("name", ("by name", "in order of name"), "sorted({x})", "named"),
 ))  # fmt: skip
-def derive(c: Chosen) -> Draft:
+def _derive(c: Chosen) -> Draft:
     field, other, operation, order = c["field"], c["other"], c["operation"], c["order"]
     expression = operation.on(f'item["{field.code}"]').replace("{y}", f'item["{other.code}"]')
     return Draft(
@@ -246,7 +256,7 @@ def derive(c: Chosen) -> Draft:
 
 
 @MAPPINGS.template("list[dict]", field=FIELD, other=FIELD, where=NUMBER_TESTS, each=NUMBER_MAPS)
-def update(c: Chosen) -> Draft:
+def _update(c: Chosen) -> Draft:
     field, other, where, each = c["field"], c["other"], c["where"], c["each"]
     verb = each.phrase.replace("each one", f"its {other.code}")
     return Draft(

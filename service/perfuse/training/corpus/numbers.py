@@ -1,5 +1,7 @@
 """Templates over lists of numbers."""
 
+# ruff: noqa: E501 (a sentence is one line)
+
 from __future__ import annotations
 
 from perfuse.training.corpus.options import (
@@ -20,7 +22,7 @@ NUMBERS = Registry()
 
 
 @NUMBERS.template("list[int]", where=NUMBER_TESTS, each=NUMBER_MAPS, into=REDUCTIONS)
-def comprehend(c: Chosen) -> Draft:
+def _comprehend(c: Chosen) -> Draft:
     one, many = c.rng.choice(NOUNS)
     where, each, into = c["where"], c["each"], c["into"]
     return Draft(
@@ -37,7 +39,7 @@ def comprehend(c: Chosen) -> Draft:
 
 
 @NUMBERS.template("list[int]", where=NUMBER_TESTS, each=NUMBER_MAPS, into=FOLDS)
-def accumulate(c: Chosen) -> Draft:
+def _accumulate(c: Chosen) -> Draft:
     one, many = c.rng.choice(NOUNS)
     where, each, into = c["where"], c["each"], c["into"]
     start = "1" if into.key == "product" else "0"
@@ -60,7 +62,7 @@ def accumulate(c: Chosen) -> Draft:
 
 
 @NUMBERS.template("list[int]", stop=NUMBER_TESTS, each=NUMBER_MAPS, into=FOLDS)
-def until(c: Chosen) -> Draft:
+def _until(c: Chosen) -> Draft:
     one, many = c.rng.choice(NOUNS)
     stop, each, into = c["stop"], c["each"], c["into"]
     start = "1" if into.key == "product" else "0"
@@ -84,7 +86,7 @@ def until(c: Chosen) -> Draft:
 
 
 @NUMBERS.template("list[int]", where=NUMBER_TESTS, yes=SINGLE_MAPS, no=SINGLE_MAPS)
-def replace_each(c: Chosen) -> Draft:
+def _replace_each(c: Chosen) -> Draft:
     one, many = c.rng.choice(NOUNS)
     where, yes, no = c["where"], c["yes"], c["no"]
     return Draft(
@@ -100,7 +102,7 @@ def replace_each(c: Chosen) -> Draft:
 
 
 @NUMBERS.template("list[int]", where=NUMBER_TESTS, yes=NUMBER_MAPS, no=NUMBER_MAPS)
-def partition(c: Chosen) -> Draft:
+def _partition(c: Chosen) -> Draft:
     one, many = c.rng.choice(NOUNS)
     where, yes, no = c["where"], c["yes"], c["no"]
     return Draft(
@@ -130,7 +132,7 @@ WHICH = (
 
 
 @NUMBERS.template("list[int]", which=WHICH, where=NUMBER_TESTS, give=SINGLE_MAPS, otherwise=FALLBACKS)
-def find(c: Chosen) -> Draft:
+def _find(c: Chosen) -> Draft:
     one, many = c.rng.choice(NOUNS)
     which, where, give, otherwise = c["which"], c["where"], c["give"], c["otherwise"]
     return Draft(
@@ -159,7 +161,7 @@ QUANTIFIERS = (
 
 
 @NUMBERS.template("list[int]", how=QUANTIFIERS, each=NUMBER_MAPS, where=NUMBER_TESTS)
-def check(c: Chosen) -> Draft:
+def _check(c: Chosen) -> Draft:
     one, many = c.rng.choice(NOUNS)
     how, each, where = c["how"], c["each"], c["where"]
     inner = f"({each.on(one)})" if " " in each.on(one) else each.on(one)
@@ -176,7 +178,7 @@ def check(c: Chosen) -> Draft:
 
 
 @NUMBERS.template("list[int]", each=NUMBER_MAPS, fold=FOLDS, where=NUMBER_TESTS)
-def running(c: Chosen) -> Draft:
+def _running(c: Chosen) -> Draft:
     one, many = c.rng.choice(NOUNS)
     each, fold, where = c["each"], c["fold"], c["where"]
     start = "1" if fold.key == "product" else "0"
@@ -200,7 +202,7 @@ def running(c: Chosen) -> Draft:
 
 
 @NUMBERS.template("list[int]", pair=PAIR_OPERATIONS, where=NUMBER_TESTS, into=REDUCTIONS)
-def neighbours(c: Chosen) -> Draft:
+def _neighbours(c: Chosen) -> Draft:
     _, many = c.rng.choice(NOUNS)
     pair, where, into = c["pair"], c["where"], c["into"]
     operation = pair.on("a").replace("{y}", "b")
@@ -220,7 +222,7 @@ def neighbours(c: Chosen) -> Draft:
 
 
 @NUMBERS.template("list[int], list[int]", pair=PAIR_OPERATIONS, where=NUMBER_TESTS, into=REDUCTIONS)
-def combine(c: Chosen) -> Draft:
+def _combine(c: Chosen) -> Draft:
     pair, where, into = c["pair"], c["where"], c["into"]
     operation = pair.on("a").replace("{y}", "b")
     return Draft(
@@ -235,11 +237,13 @@ def combine(c: Chosen) -> Draft:
     )
 
 
-SIZES = tuple(Option(f"of_{k}", (word,), str(k), word) for k, word in ((2, "two"), (3, "three"), (4, "four"), (5, "five")))
+SIZES = tuple(
+    Option(f"of_{k}", (word,), str(k), word) for k, word in ((2, "two"), (3, "three"), (4, "four"), (5, "five"))
+)
 
 
 @NUMBERS.template("list[int]", size=SIZES, take=AGGREGATES, each=SINGLE_MAPS)
-def windows(c: Chosen) -> Draft:
+def _windows(c: Chosen) -> Draft:
     _, many = c.rng.choice(NOUNS)
     size, take, each = c["size"], c["take"], c["each"]
     return Draft(
@@ -262,7 +266,7 @@ def windows(c: Chosen) -> Draft:
 
 
 @NUMBERS.template("list[int]", size=SIZES, take=AGGREGATES, where=NUMBER_TESTS)
-def chunks(c: Chosen) -> Draft:
+def _chunks(c: Chosen) -> Draft:
     _, many = c.rng.choice(NOUNS)
     size, take, where = c["size"], c["take"], c["where"]
     return Draft(
@@ -290,7 +294,7 @@ ENDS = (
 
 
 @NUMBERS.template("list[int]", end=ENDS, size=SIZES, each=NUMBER_MAPS)
-def top(c: Chosen) -> Draft:
+def _top(c: Chosen) -> Draft:
     one, many = c.rng.choice(NOUNS)
     end, size, each = c["end"], c["size"], c["each"]
     return Draft(
@@ -315,7 +319,7 @@ PROBLEMS = (
 
 
 @NUMBERS.template("list[int]", refuse=PROBLEMS, each=NUMBER_MAPS, into=REDUCTIONS)
-def validate(c: Chosen) -> Draft:
+def _validate(c: Chosen) -> Draft:
     one, many = c.rng.choice(NOUNS)
     refuse, each, into = c["refuse"], c["each"], c["into"]
     return Draft(
@@ -335,7 +339,7 @@ def validate(c: Chosen) -> Draft:
 
 
 @NUMBERS.template("list[int]", where=NUMBER_TESTS, by=KEYS, take=AGGREGATES)
-def group(c: Chosen) -> Draft:
+def _group(c: Chosen) -> Draft:
     one, many = c.rng.choice(NOUNS)
     where, by, take = c["where"], c["by"], c["take"]
     return Draft(
@@ -361,7 +365,7 @@ def group(c: Chosen) -> Draft:
     Option("rare", ("rarest first", "by rising count"), "sorted({x}.items(), key=lambda pair: (pair[1], pair[0]))", "rare"),
     Option("value", ("by value", "in order of value"), "sorted({x}.items())", "value"),
 ))  # fmt: skip
-def tally(c: Chosen) -> Draft:
+def _tally(c: Chosen) -> Draft:
     one, many = c.rng.choice(NOUNS)
     each, where, order = c["each"], c["where"], c["order"]
     return Draft(
@@ -394,7 +398,7 @@ STRIDES = (
 
 
 @NUMBERS.template("list[int]", which=STRIDES, each=NUMBER_MAPS, into=REDUCTIONS)
-def slices(c: Chosen) -> Draft:
+def _slices(c: Chosen) -> Draft:
     one, many = c.rng.choice(NOUNS)
     which, each, into = c["which"], c["each"], c["into"]
     return Draft(
@@ -410,7 +414,7 @@ def slices(c: Chosen) -> Draft:
 
 
 @NUMBERS.template("list[list[int]]", take=AGGREGATES, where=NUMBER_TESTS, into=REDUCTIONS)
-def rows(c: Chosen) -> Draft:
+def _rows(c: Chosen) -> Draft:
     take, where, into = c["take"], c["where"], c["into"]
     return Draft(
         (
@@ -428,7 +432,7 @@ def rows(c: Chosen) -> Draft:
 
 
 @NUMBERS.template("list[list[int]]", take=AGGREGATES, each=SINGLE_MAPS, where=NUMBER_TESTS)
-def columns(c: Chosen) -> Draft:
+def _columns(c: Chosen) -> Draft:
     take, each, where = c["take"], c["each"], c["where"]
     return Draft(
         (
@@ -450,7 +454,7 @@ def columns(c: Chosen) -> Draft:
 
 
 @NUMBERS.template("list[list[int]]", where=NUMBER_TESTS, each=NUMBER_MAPS, into=REDUCTIONS)
-def flatten(c: Chosen) -> Draft:
+def _flatten(c: Chosen) -> Draft:
     one, many = c.rng.choice(NOUNS)
     where, each, into = c["where"], c["each"], c["into"]
     return Draft(

@@ -78,7 +78,9 @@ NUMBER_MAPS = (
     Option("plus", ("add {k} to each one", "increase each one by {k}"), "{x} + {k}", "increased"),
     Option("minus", ("subtract {k} from each one", "decrease each one by {k}"), "{x} - {k}", "decreased"),
     Option("times", ("multiply each one by {k}", "scale each one by {k}"), "{x} * {k}", "scaled", 3, 12),
-    Option("modulo", ("take each one modulo {k}", "take the remainder of each one by {k}"), "{x} % {k}", "modulo", 3, 9),
+    Option(
+        "modulo", ("take each one modulo {k}", "take the remainder of each one by {k}"), "{x} % {k}", "modulo", 3, 9
+    ),
     Option("floor", ("divide each one by {k} rounding down", "floor divide each one by {k}"), "{x} // {k}", "divided"),
 )
 SINGLE_MAPS = (
@@ -99,7 +101,9 @@ REDUCTIONS = (
     Option("smallest", ("the smallest or None", "the minimum or None"), "min(({x}), default=None)", "min"),
     Option("list", ("the list", "them as a list"), "[{x}]", "list"),
     Option("ascending", ("them sorted", "them in ascending order"), "sorted({x})", "sorted"),
-    Option("descending", ("them from high to low", "them in descending order"), "sorted(({x}), reverse=True)", "descending"),
+    Option(
+        "descending", ("them from high to low", "them in descending order"), "sorted(({x}), reverse=True)", "descending"
+    ),
     Option("distinct", ("how many are distinct", "the number of distinct results"), "len({{x}})", "distinct"),
     Option("reversed", ("them in reverse order", "the list backwards"), "[{x}][::-1]", "reversed"),
     Option("last", ("the last three", "the final three"), "[{x}][-3:]", "last"),
@@ -129,7 +133,9 @@ WORD_MAPS = (
     Option("lower", ("turn each one into lower case", "lower-case each one"), "{x}.lower()", "lower"),
     Option("reverse", ("reverse each one", "spell each one backwards"), "{x}[::-1]", "reversed"),
     Option("title", ("capitalise each one", "start each one with a capital"), "{x}.capitalize()", "capitalized"),
-    Option("first", ("take the first letter of each one", "keep only the first letter of each one"), "{x}[0]", "initial"),
+    Option(
+        "first", ("take the first letter of each one", "keep only the first letter of each one"), "{x}[0]", "initial"
+    ),
     Option("tail", ("drop the first letter of each one", "remove the first letter of each one"), "{x}[1:]", "tail"),
     Option("cut", ("cut each one to {k} letters", "keep the first {k} letters of each one"), "{x}[:{k}]", "cut", 2, 4),
     Option("repeat", ("repeat each one {k} times", "write each one {k} times"), "{x} * {k}", "repeated", 2, 4),
@@ -143,7 +149,12 @@ WORD_REDUCTIONS = (
     Option("dashes", ("them joined by dashes", "one string with dashes between"), '"-".join({x})', "dash"),
     Option("sorted", ("them sorted", "them in alphabetical order"), "sorted({x})", "sorted"),
     Option("by_length", ("them sorted by length", "them from short to long"), "sorted(({x}), key=len)", "by_length"),
-    Option("longest", ("the longest or None", "the one with the most letters or None"), "max(({x}), key=len, default=None)", "longest"),
+    Option(
+        "longest",
+        ("the longest or None", "the one with the most letters or None"),
+        "max(({x}), key=len, default=None)",
+        "longest",
+    ),
     Option("total", ("the total number of letters", "the sum of their lengths"), "len(''.join({x}))", "letters"),
     Option("distinct", ("how many are distinct", "the number of distinct results"), "len({{x}})", "distinct"),
     Option("reversed", ("them in reverse order", "the list backwards"), "[{x}][::-1]", "backwards"),
@@ -157,15 +168,24 @@ CHAR_TESTS = (
     Option("small", ("small letters", "lower-case letters"), "{x}.islower()", "small"),
     Option("alphanumeric", ("letters and digits", "alphanumeric characters"), "{x}.isalnum()", "alphanumeric"),
     Option("visible", ("characters other than spaces", "characters that are not spaces"), '{x} != " "', "visible"),
-    Option("early", ("characters before {c} in the alphabet", "characters that sort before {c}"), '{x} < "{c}"', "before"),
+    Option(
+        "early", ("characters before {c} in the alphabet", "characters that sort before {c}"), '{x} < "{c}"', "before"
+    ),
     Option("late", ("characters after {c} in the alphabet", "characters that sort after {c}"), '{x} > "{c}"', "after"),
 )
 KEYS = (
     Option("parity", ("by parity", "by whether they are even or odd"), '"even" if {x} % 2 == 0 else "odd"', "parity"),
     Option("sign", ("by sign", "by whether they are negative or not"), '"negative" if {x} < 0 else "other"', "sign"),
-    Option("remainder", ("by their remainder by {k}", "by their value modulo {k}"), "str({x} % {k})", "remainder", 3, 6),
+    Option(
+        "remainder", ("by their remainder by {k}", "by their value modulo {k}"), "str({x} % {k})", "remainder", 3, 6
+    ),
     Option("tens", ("by tens", "by their tens"), "str({x} // 10)", "tens"),
-    Option("size", ("by whether they exceed {k}", "by whether they are above {k}"), '"high" if {x} > {k} else "low"', "size"),
+    Option(
+        "size",
+        ("by whether they exceed {k}", "by whether they are above {k}"),
+        '"high" if {x} > {k} else "low"',
+        "size",
+    ),
 )
 AGGREGATES = (
     Option("sum", ("sum", "total"), "sum({x})", "sum"),

@@ -59,7 +59,7 @@ class Registry:
         """Registers the decorated function as a template over `slots`; `types` names what goes in."""
 
         def register(draft: Callable[[Chosen], Draft]) -> Callable[[Chosen], Draft]:
-            self.templates.append(Template(draft.__name__, types, slots, draft))
+            self.templates.append(Template(draft.__name__.lstrip("_"), types, slots, draft))
             return draft
 
         return register

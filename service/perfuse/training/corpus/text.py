@@ -1,5 +1,7 @@
 """Templates over words and text."""
 
+# ruff: noqa: E501 (a sentence is one line)
+
 from __future__ import annotations
 
 from perfuse.training.corpus.options import (
@@ -29,12 +31,17 @@ FINISHES = (
     Option("sorted", ("with sorted characters", "with its characters sorted"), '"".join(sorted({x}))', "sorted"),
     Option("swap", ("with swapped case", "with its case flipped"), "{x}.swapcase()", "swapped"),
     Option("cut", ("cut to {k} characters", "only the first {k} characters"), "{x}[:{k}]", "cut", 3, 6),
-    Option("distinct", ("as the number of distinct characters", "as a count of distinct characters"), "len(set({x}))", "distinct"),
+    Option(
+        "distinct",
+        ("as the number of distinct characters", "as a count of distinct characters"),
+        "len(set({x}))",
+        "distinct",
+    ),
 )
 
 
 @TEXT.template("list[str]", where=WORD_TESTS, each=WORD_MAPS, into=WORD_REDUCTIONS)
-def word_pipeline(c: Chosen) -> Draft:
+def _word_pipeline(c: Chosen) -> Draft:
     where, each, into = c["where"], c["each"], c["into"]
     many, one = c.rng.choice((("words", "word"), ("names", "name"), ("lines", "line")))
     return Draft(
@@ -55,7 +62,7 @@ def word_pipeline(c: Chosen) -> Draft:
     Option("back", ("in reverse order", "from last to first"), "reversed({x})", "reversed"),
     Option("sorted", ("in alphabetical order", "sorted"), "sorted({x})", "sorted"),
 ))  # fmt: skip
-def rewrite(c: Chosen) -> Draft:
+def _rewrite(c: Chosen) -> Draft:
     where, each, order = c["where"], c["each"], c["order"]
     return Draft(
         (
@@ -76,7 +83,7 @@ def rewrite(c: Chosen) -> Draft:
 
 
 @TEXT.template("list[str]", where=WORD_TESTS, yes=WORD_MAPS, no=WORD_MAPS)
-def word_choice(c: Chosen) -> Draft:
+def _word_choice(c: Chosen) -> Draft:
     where, yes, no = c["where"], c["yes"], c["no"]
     return Draft(
         (
@@ -102,7 +109,7 @@ def word_choice(c: Chosen) -> Draft:
     Option("keep", ("keep only", "keep just"), "", "keep"),
     Option("remove", ("remove all", "drop all"), "not ", "remove"),
 ))  # fmt: skip
-def keep_characters(c: Chosen) -> Draft:
+def _keep_characters(c: Chosen) -> Draft:
     what, finish, how = c["what"], c["finish"], c["how"]
     test = what.on("c") if how.key == "keep" else f"not ({what.on('c')})"
     return Draft(
@@ -117,11 +124,14 @@ def keep_characters(c: Chosen) -> Draft:
     )
 
 
-SYMBOLS = tuple(Option(name, (f"a {name}",), symbol, name) for name, symbol in (("star", "*"), ("hash", "#"), ("plus", "+"), ("tilde", "~"), ("bar", "|")))
+SYMBOLS = tuple(
+    Option(name, (f"a {name}",), symbol, name)
+    for name, symbol in (("star", "*"), ("hash", "#"), ("plus", "+"), ("tilde", "~"), ("bar", "|"))
+)
 
 
 @TEXT.template("str", what=CHAR_TESTS, symbol=SYMBOLS, finish=FINISHES)
-def mask_characters(c: Chosen) -> Draft:
+def _mask_characters(c: Chosen) -> Draft:
     what, symbol, finish = c["what"], c["symbol"], c["finish"]
     return Draft(
         (
@@ -146,7 +156,7 @@ def mask_characters(c: Chosen) -> Draft:
     Option("more", ("whether the first are more", "whether there are more of the first"), "{x} > {y}", "more"),
     Option("pair", ("both as a list", "a list of both"), "[{x}, {y}]", "pair"),
 ))  # fmt: skip
-def count_characters(c: Chosen) -> Draft:
+def _count_characters(c: Chosen) -> Draft:
     what, other, operation = c["what"], c["other"], c["operation"]
     return Draft(
         (
@@ -165,7 +175,7 @@ def count_characters(c: Chosen) -> Draft:
 
 
 @TEXT.template("str", split=SEPARATORS, each=WORD_MAPS, join=SEPARATORS)
-def rejoin(c: Chosen) -> Draft:
+def _rejoin(c: Chosen) -> Draft:
     split, each, join = c["split"], c["each"], c["join"]
     return Draft(
         (
@@ -195,7 +205,7 @@ KEY_FORMS = (
 
 
 @TEXT.template("str", between=SEPARATORS, inside=SEPARATORS, value=CONVERSIONS, key=KEY_FORMS)
-def parse_pairs(c: Chosen) -> Draft:
+def _parse_pairs(c: Chosen) -> Draft:
     between, inside, value, key = c["between"], c["inside"], c["value"], c["key"]
     mark = "=" if between.key == inside.key else inside.code
     word = "equals signs" if between.key == inside.key else inside.phrase
@@ -214,7 +224,10 @@ def parse_pairs(c: Chosen) -> Draft:
             "return result",
         ),
         lambda rng: [
-            between.code.join(f"{rng.choice((' a', 'bo', 'cd ', 'xy'))}{mark}{rng.choice((1, 12, 305, 1))}" for _ in range(rng.randint(1, 3)))
+            between.code.join(
+                f"{rng.choice((' a', 'bo', 'cd ', 'xy'))}{mark}{rng.choice((1, 12, 305, 1))}"
+                for _ in range(rng.randint(1, 3))
+            )
         ],
     )
 
@@ -231,7 +244,7 @@ TAILS = (
     Option("front", ("first",), "[:{k}]", "front", 3, 12),
     Option("back", ("last",), "[-{k}:]", "back", 3, 12),
 ))  # fmt: skip
-def shorten(c: Chosen) -> Draft:
+def _shorten(c: Chosen) -> Draft:
     tail, finish, end = c["tail"], c["finish"], c["end"]
     limit = end.constant
     cut = f'text{end.code} + "{tail.code}"' if end.key == "front" else f'"{tail.code}" + text{end.code}'
@@ -255,7 +268,7 @@ PADDINGS = (
 
 
 @TEXT.template("list[str]", side=PADDINGS, symbol=SYMBOLS, each=WORD_MAPS)
-def pad(c: Chosen) -> Draft:
+def _pad(c: Chosen) -> Draft:
     side, symbol, each = c["side"], c["symbol"], c["each"]
     width = side.constant
     padding = side.option.code.replace("{x}", "item").replace("{k}", width).replace("{c}", f'"{symbol.code}"')
@@ -275,21 +288,38 @@ CLEANINGS = (
     Option("lower", ("ignoring case", "whatever the case"), "{x}.lower()", "caseless"),
     Option("spaces", ("ignoring spaces", "whatever the spaces"), '{x}.replace(" ", "")', "spaceless"),
     Option("exact", ("exactly", "to the letter"), "{x}", "exact"),
-    Option("letters", ("looking at letters only", "ignoring all but letters"), '"".join(c for c in {x} if c.isalpha())', "letters"),
+    Option(
+        "letters",
+        ("looking at letters only", "ignoring all but letters"),
+        '"".join(c for c in {x} if c.isalpha())',
+        "letters",
+    ),
 )
 RELATIONS = (
     Option("anagram", ("are anagrams", "have the same letters"), "sorted(a) == sorted(b)", "anagram"),
     Option("mirror", ("mirror each other", "are each other backwards"), "a == b[::-1]", "mirror"),
-    Option("prefix", ("start alike: the first starts with the second", "nest: the first starts with the second"), "a.startswith(b)", "prefix"),
-    Option("inside", ("contain one another: the second is in the first", "overlap: the second is in the first"), "b in a", "inside"),
+    Option(
+        "prefix",
+        ("start alike: the first starts with the second", "nest: the first starts with the second"),
+        "a.startswith(b)",
+        "prefix",
+    ),
+    Option(
+        "inside",
+        ("contain one another: the second is in the first", "overlap: the second is in the first"),
+        "b in a",
+        "inside",
+    ),
     Option("common", ("share a letter", "have a letter in common"), "bool(set(a) & set(b))", "common"),
     Option("equal", ("are equal", "are the same"), "a == b", "equal"),
-    Option("longer", ("differ: the first is longer", "differ in length with the first longer"), "len(a) > len(b)", "longer"),
+    Option(
+        "longer", ("differ: the first is longer", "differ in length with the first longer"), "len(a) > len(b)", "longer"
+    ),
 )
 
 
 @TEXT.template("str, str", relation=RELATIONS, clean=CLEANINGS)
-def compare(c: Chosen) -> Draft:
+def _compare(c: Chosen) -> Draft:
     relation, clean = c["relation"], c["clean"]
     return Draft(
         (
@@ -301,15 +331,26 @@ def compare(c: Chosen) -> Draft:
         (f"a = {clean.on('first')}", f"b = {clean.on('second')}", f"return {relation.code}"),
         lambda rng: rng.choice(
             (
-                ["No on", "noon"], ["lis ten", "Silent"], ["tac", "cat"], ["tac!", "cat"], ["Rotor", "roto"], ["abc", "xyz"],
-                ["tea m", "mate"], ["abcde", "bcd"], ["AbC", "abc"], ["a b", "ab"], ["ab-", "ab"], ["stone", "st one"], ["cat", "TAC"],
-            )  # fmt: skip
+                ["No on", "noon"],
+                ["lis ten", "Silent"],
+                ["tac", "cat"],
+                ["tac!", "cat"],
+                ["Rotor", "roto"],
+                ["abc", "xyz"],
+                ["tea m", "mate"],
+                ["abcde", "bcd"],
+                ["AbC", "abc"],
+                ["a b", "ab"],
+                ["ab-", "ab"],
+                ["stone", "st one"],
+                ["cat", "TAC"],
+            )
         ),
     )
 
 
 @TEXT.template("list[str]", where=WORD_TESTS, each=WORD_MAPS, otherwise=FALLBACKS)
-def first_word(c: Chosen) -> Draft:
+def _first_word(c: Chosen) -> Draft:
     where, each, otherwise = c["where"], c["each"], c["otherwise"]
     single = each.phrase.replace("each one", "it")
     return Draft(
@@ -336,7 +377,7 @@ def first_word(c: Chosen) -> Draft:
     Option("case", ("by whether they are lower case", "by lower case or not"), "str({x}.islower())", "case"),
     Option("vowels", ("by number of letters e", "by how often e occurs"), 'str({x}.count("e"))', "count"),
 ), take=WORD_REDUCTIONS)  # fmt: skip
-def group_words(c: Chosen) -> Draft:
+def _group_words(c: Chosen) -> Draft:
     each, key, take = c["each"], c["key"], c["take"]
     return Draft(
         (

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from perfuse.diffusion.masked import causal_loss, mask_exactly, masked_loss, stratified_counts
+from perfuse.models.text import SPAN, TextConfig, save_text
 from perfuse.models.tokenizer import MASK, TextTokenizer
 from perfuse.models.unified import DiffusionConfig, UnifiedScoreNetwork, parameters
 from perfuse.training.corpus.sources import windows
-from perfuse.training.corpus.tasks import training_tasks
+from perfuse.training.corpus.tasks import VERSION, split, training_tasks
 from perfuse.training.examples import Batch, pool
 from perfuse.training.trainer import Trainer, TrainerConfig
 
@@ -117,8 +116,38 @@ def trainer(config: CodeConfig) -> tuple[Trainer[Batch], TextTokenizer]:
     return made, tokenizer
 
 
+def export(made: Trainer[Batch], tokenizer: TextTokenizer, config: CodeConfig, folder: Path, version: int = 1) -> None:
+    """Writes the averaged weights as a model folder, with the generator's version and the hash of the split."""
+    assert isinstance(made.model, UnifiedScoreNetwork)
+    progress = made.progress
+    described = TextConfig(
+        name="code-small-ar" if config.twin == "ar" else "code-small",
+        version=version,
+        network=made.model.config,
+        limit=made.model.config.max_length,
+        length=SPAN,
+        tokenizer="",
+        training={
+            "generator": VERSION,
+            "split": split().digest,
+            "seed": config.seed,
+            "steps": progress.step,
+            "samples": progress.samples,
+            "tokens": progress.tokens,
+            "seconds": round(progress.seconds),
+        },
+        baseline=config.twin is not None,
+    )
+    save_text(folder, described, made.averaged(), tokenizer)
+
+
 def main(config: CodeConfig) -> Path:
-    """Trains and gives the folder of the finished state."""
-    made, _ = trainer(config)
+    """Trains until the budget is spent and gives `config.out`, which then is a model folder.
+
+    Raises:
+        CheckpointError: `resume` is asked for and there is no state of this run.
+    """
+    made, tokenizer = trainer(config)
     made.run()
+    export(made, tokenizer, config, config.out)
     return config.out

@@ -1,0 +1,223 @@
+"""Measures `code-small` on held-out combinations: executed tests, Wilson intervals, baselines beside it."""
+
+from __future__ import annotations
+
+import ast
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from random import Random
+
+from perfuse import sandbox
+from perfuse.evaluation.intervals import wilson
+from perfuse.evaluation.neighbours import NearestSentence
+from perfuse.evaluation.twin import complete
+from perfuse.models.text import LoadedText, load_text, untrained_text
+from perfuse.pipelines.alone import AloneRun, run_alone
+from perfuse.pipelines.text import TextModel, TextPipeline
+from perfuse.requests import TextOutput, TextRequest
+from perfuse.training.corpus.tasks import Task, held_out_tasks, training_tasks
+from perfuse.training.examples import cut, restyle
+
+log = logging.getLogger(__name__)
+PRETRAINED = Path(__file__).parent.parent / "pretrained"
+TASKS = 550
+NEIGHBOURS = 200_000
+"""Training sentences the retrieval baseline may choose from."""
+UNTRAINED = 100
+"""Tasks of the untrained row: it needs most forwards and passes nothing."""
+SECONDS = 2.0
+"""Time for all tests of one function in the jail."""
+
+Fill = Callable[[TextRequest], TextOutput]
+"""Whoever answers text requests: a pipeline in this process, or a server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What was produced for a task, and at what cost."""
+
+    task: Task
+    text: str
+    forwards: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How often it passed, of n, with the mean number of forwards."""
+
+    passed: int
+    n: int
+    forwards: float
+
+    def as_json(self) -> dict[str, object]:
+        """The rate with its 95 % Wilson interval, rounded for print."""
+        low, high = wilson(self.passed, self.n)
+        return {
+            "pass_at_1": round(self.passed / max(self.n, 1), 4),
+            "low": round(low, 4),
+            "high": round(high, 4),
+            "n": self.n,
+            "mean_forwards": round(self.forwards, 2),
+        }
+
+
+def in_process(model: LoadedText) -> Fill:
+    """Answers requests with the pipeline that the server runs."""
+    served = TextModel(model.network, model.tokenizer, model.config.limit, model.config.length)
+    pipeline = TextPipeline({model.config.name: served})
+
+    def fill(request: TextRequest) -> TextOutput:
+        return run_alone(pipeline, request, run=AloneRun(request.seed)).outputs[0]
+
+    return fill
+
+
+def judge(attempts: Sequence[Attempt]) -> list[bool]:
+    """Whether each attempt passes its task's tests, executed in the jail only.
+
+    Raises:
+        SandboxUnavailable: this kernel cannot confine generated code.
+    """
+    verdicts = sandbox.run_many(
+        sandbox.Task(
+            code=attempt.text,
+            entry_point=attempt.task.entry_point,
+            cases=[
+                sandbox.Case(args=case.arguments, expected=case.expected, raises="ValueError" if case.raises else None)
+                for case in attempt.task.cases
+            ],
+            seconds=SECONDS,
+        )
+        for attempt in attempts
+    )
+    return [verdict.passed for verdict in verdicts]
+
+
+def rate(attempts: Sequence[Attempt]) -> Rate:
+    """Pass rate and mean forwards of judged attempts."""
+    passed = sum(judge(attempts))
+    return Rate(passed, len(attempts), sum(a.forwards for a in attempts) / max(len(attempts), 1))
+
+
+def attempt_all(fill: Fill, tasks: Sequence[Task], request: TextRequest) -> list[Attempt]:
+    """One attempt per task from its sentence alone; `request` gives everything but the prompt."""
+    attempts = []
+    for done, task in enumerate(tasks):
+        output = fill(replace(request, prompt=task.prompt))
+        attempts.append(Attempt(task, output.text, output.forwards))
+        if (done + 1) % 50 == 0:
+            log.info("%d of %d tasks", done + 1, len(tasks))
+    return attempts
+
+
+def nearest(tasks: Sequence[Task], training: int = NEIGHBOURS) -> list[Attempt]:
+    """For each task the code of the training task whose sentence is most like its own, under the asked-for name."""
+    known = list(islice(training_tasks(Random("neighbours")), training))
+    index = NearestSentence([task.prompt for task in known])
+    attempts = []
+    for task in tasks:
+        found = known[index.find(task.prompt)]
+        renamed = found.code.replace(f"def {found.entry_point}(", f"def {task.entry_point}(", 1)
+        attempts.append(Attempt(task, renamed, 0))
+    return attempts
+
+
+def parses(text: str) -> bool:
+    """Whether `text` is a Python module."""
+    try:
+        ast.parse(text)
+    except (SyntaxError, ValueError):
+        return False
+    return True
+
+
+def evaluate_code(
+    model: Path = PRETRAINED / "code-small",
+    twin: Path = PRETRAINED / "code-small-ar",
+    *,
+    tasks: int = TASKS,
+    baselines: bool = True,
+) -> dict[str, object]:
+    """`perfuse eval code`: pass@1 on held-out combinations with the default sampler, and four baselines.
+
+    Raises:
+        CheckpointError: a model folder is missing or damaged.
+        SandboxUnavailable: this kernel cannot confine generated code.
+    """
+    loaded = load_text(model)
+    chosen = held_out_tasks(tasks)
+    fill = in_process(loaded)
+    attempts = attempt_all(fill, chosen, TextRequest())
+    found = rate(attempts).as_json()
+    found["syntax_valid"] = round(sum(parses(a.text) for a in attempts) / len(attempts), 4)
+    found["baselines"] = code_baselines(loaded, twin, chosen) if baselines else {}
+    return found
+
+
+def code_baselines(loaded: LoadedText, twin: Path, tasks: Sequence[Task]) -> Mapping[str, object]:
+    """The rows beside the result."""
+    one_by_one = TextRequest(sampler="low_confidence")
+    causal = load_text(twin)
+    texts = complete(causal, [task.prompt for task in tasks])
+    return {
+        "one_token_per_step": rate(attempt_all(in_process(loaded), tasks, one_by_one)).as_json(),
+        "untrained": rate(
+            attempt_all(in_process(untrained_text(loaded.config, loaded.tokenizer)), tasks[:UNTRAINED], TextRequest())
+        ).as_json(),
+        "nearest_neighbour": rate(nearest(tasks)).as_json(),
+        "ar_twin": rate([Attempt(task, text, n) for task, (text, n) in zip(tasks, texts, strict=True)]).as_json(),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A held-out function with a span cut out; the sentence is shown or not."""
+
+    task: Task
+    prompt: str
+    prefix: str
+    suffix: str
+
+
+def gaps(tasks: Sequence[Task]) -> list[Gap]:
+    """One gap per task: a style (comments with emoji, tabs, CRLF), two cuts anywhere, the sentence for every second."""
+    rng = Random("gaps")
+    found = []
+    for i, task in enumerate(tasks):
+        prefix, _, suffix = cut(restyle(task.code, rng), rng)
+        found.append(Gap(task, task.prompt if i % 2 == 0 else "", prefix, suffix))
+    return found
+
+
+def evaluate_infill(
+    model: Path = PRETRAINED / "code-small", *, tasks: int = TASKS, fill: Fill | None = None
+) -> dict[str, object]:
+    """`perfuse eval infill`: pass rate with the suffix shown and withheld, and identity of prefix and suffix.
+
+    A withheld suffix is appended to the answer before the tests run. With `fill`, another server answers.
+
+    Raises:
+        CheckpointError: the model folder is missing or damaged.
+        SandboxUnavailable: this kernel cannot confine generated code.
+    """
+    answer = fill or in_process(load_text(model))
+    shown, withheld, identical = [], [], 0
+    for gap in gaps(held_out_tasks(tasks)):
+        request = TextRequest(prompt=gap.prompt, prefix=gap.prefix, suffix=gap.suffix)
+        output = answer(request)
+        kept = output.text == gap.prefix + output.fill + gap.suffix
+        identical += kept
+        shown.append(Attempt(gap.task, output.text, output.forwards))
+        blind = answer(replace(request, suffix=""))
+        withheld.append(Attempt(gap.task, blind.text + gap.suffix, blind.forwards))
+    told = slice(0, None, 2), slice(1, None, 2)
+    return {
+        "identical": round(identical / len(shown), 4),
+        "with_suffix": rate(shown).as_json(),
+        "suffix_withheld": rate(withheld).as_json(),
+        "with_sentence": rate(shown[told[0]]).as_json(),
+        "without_sentence": rate(shown[told[1]]).as_json(),
+    }
