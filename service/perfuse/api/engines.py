@@ -1,7 +1,7 @@
 """The front's side of the engines: which one takes a request, and what happens to it when an engine dies.
 
-`EnginePool.run` sends a request to the ready engine with the least backlog and waits. Nothing is polled and no task is made
-per request. A dead engine's requests are sent again; who is suspected of having killed it is decided in
+`EnginePool.run` sends a request to the ready engine with the least backlog and waits. No task is made
+per request. The requests of a dead engine are sent again; who is suspected of having killed it is decided in
 `perfuse.api.suspects`. While no engine is ready, requests wait for one, so a restart costs time and loses nothing.
 """
 

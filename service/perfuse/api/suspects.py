@@ -28,7 +28,7 @@ def judge(jobs: Sequence[PendingJob], batch: Collection[int] | None) -> dict[Pen
     The batch in the flight record is suspected; a suspect that was running alone when its engine died is the culprit.
     The record can miss the cause (host code that crashes between batches), so a request under which engines died
     `_CRASHES_BEFORE_SUSPICION` times becomes a suspect, and a suspect that was merely present `_SOLO_CRASHES` times is
-    taken for the culprit. Every crash thus raises somebody's count, and a crashing request is refused after a few crashes.
+    taken for the culprit. So every crash raises a count, and a request that crashes engines is refused after a few.
 
     Args:
         jobs: submitted to the dead engine and not answered; their `solo_crashes` are counted up.
