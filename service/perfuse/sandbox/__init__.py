@@ -1,0 +1,8 @@
+"""Runs generated code in a jail; the judge stays outside. See docs/explanation/sandbox.md."""
+
+from __future__ import annotations
+
+from perfuse.sandbox.availability import Availability, availability
+from perfuse.sandbox.judge import Case, Reason, Task, Verdict, run_many, run_tests
+
+__all__ = ["Availability", "Case", "Reason", "Task", "Verdict", "availability", "run_many", "run_tests"]
