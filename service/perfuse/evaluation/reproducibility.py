@@ -11,6 +11,7 @@ import struct
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from statistics import median
 
 from perfuse.engine.cost import CostModel
@@ -128,9 +129,9 @@ def _trajectory(rng: random.Random) -> TrajectoryRequest:
     )
 
 
-def measure(*, cases: int = 100, seed: int = 0) -> Reproducibility:
-    """Compare every case alone and in company."""
-    loaded = load()
+def measure(*, cases: int = 100, seed: int = 0, models: Sequence[Path] = ()) -> Reproducibility:
+    """Compare every case alone and in company, on the shipped models or those in `models`."""
+    loaded = load(models)
     drawn = draw(cases, seed, sorted(loaded.pipelines))
     company = draw(cases // 2, seed + 1, sorted(loaded.pipelines))
     wanted = [(modality, replace(request, reproducible=True)) for modality, request in drawn]
