@@ -35,6 +35,7 @@ class Call:
 
 
 @runtime_checkable
+@runtime_checkable
 class Network(Protocol):
     """A set of weights that computes rows.
 
