@@ -204,11 +204,11 @@ def load_planner(folder: Path, device: str = "cpu") -> Planner:
         CheckpointError: a file is missing, damaged or of another layout.
     """
     config = read_config(folder)
-    network = PlannerNetwork(config)
     try:
+        network = PlannerNetwork(config)
         weights = load_file(folder / "model.safetensors")
         network.load_state_dict({name: weight.float() for name, weight in weights.items()})
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except (OSError, SafetensorError, RuntimeError, TypeError) as error:
         raise CheckpointError(
             f"{folder.name}/model.safetensors does not hold this planner: {error}",
             hint="copy the folder again, or train it again with `perfuse train maze2d`",

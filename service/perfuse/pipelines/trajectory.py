@@ -12,9 +12,9 @@ from torch import Tensor
 
 from perfuse.diffusion.gaussian import ddim_step, time_grid
 from perfuse.diffusion.noise import gaussian
-from perfuse.errors import DeadlineExceeded, InvalidRequest, UnknownModel
+from perfuse.errors import CheckpointError, DeadlineExceeded, InvalidRequest, UnknownModel
 from perfuse.models.call import Call
-from perfuse.models.planner import GOAL, STATE, Planner
+from perfuse.models.planner import GOAL, STATE, Planner, PlannerConfig
 from perfuse.pipelines.contract import Demand, Run
 from perfuse.planning.mazes import BALL_RADIUS, MAZES, SPEED_LIMIT, Array, Maze
 from perfuse.planning.verify import SPEED_SLACK, Verdict, densify, verify
@@ -29,7 +29,11 @@ class TrajectoryPipeline:
     """Trajectories in the mazes that the given planners were trained for."""
 
     def __init__(self, planners: Iterable[Planner]) -> None:
+        """Raises CheckpointError if a planner is for a maze that perfuse does not know."""
         self._planners = {planner.config.environment: planner for planner in planners}
+        for name in self._planners.keys() - MAZES.keys():
+            known = ", ".join(sorted(MAZES))
+            raise CheckpointError(f"a planner for environment {name!r} was given; perfuse knows {known}")
         self._keys = {name: _key(planner) for name, planner in self._planners.items()}
 
     def estimate(self, request: TrajectoryRequest) -> Sequence[Demand]:
@@ -82,16 +86,8 @@ class TrajectoryPipeline:
         assert plans is not None
         states = config.restore(plans)
         states[:, 0] = start
-        judged = await run.offload(
-            judge,
-            maze,
-            states.numpy(),
-            np.array(request.goal.position),
-            request.goal.tolerance,
-            config.stride,
-            config.dt,
-        )
-        return _result(planner, request, judged, done)
+        dense, verdicts = await run.offload(judge, maze, states.numpy(), request, config)
+        return _result(planner, request, dense, verdicts, done)
 
     def _planner(self, request: TrajectoryRequest) -> Planner:
         planner = self._planners.get(request.environment)
@@ -118,12 +114,10 @@ def _key(planner: Planner) -> Hashable:
     return planner.network.key(Call(planner.network, inputs, WANT))
 
 
-def judge(
-    maze: Maze, plans: Array, goal: Array, tolerance: float, stride: int, dt: float
-) -> list[tuple[Array, Verdict]]:
-    """Dense states and verdict of each candidate `[N, L, 4]`."""
-    dense = [densify(plan, stride, dt) for plan in plans]
-    return [(states, verify(maze, states, goal, tolerance)) for states in dense]
+def judge(maze: Maze, plans: Array, request: TrajectoryRequest, config: PlannerConfig) -> tuple[Array, list[Verdict]]:
+    """Dense states `[N, n, 4]` and verdicts of the candidates `[N, L, 4]`."""
+    dense = densify(plans, config.stride, config.dt)
+    return dense, verify(maze, dense, np.array(request.goal.position), request.goal.tolerance)
 
 
 def best(verdicts: Sequence[Verdict]) -> int:
@@ -138,11 +132,12 @@ def best(verdicts: Sequence[Verdict]) -> int:
 
 
 def _result(
-    planner: Planner, request: TrajectoryRequest, judged: Sequence[tuple[Array, Verdict]], done: int
+    planner: Planner, request: TrajectoryRequest, dense: Array, verdicts: Sequence[Verdict], done: int
 ) -> TrajectoryResult:
     """The answer. `unverified` means that no candidate passed: a sampler cannot prove that no plan exists."""
-    states, verdict = judged[best([verdict for _, verdict in judged])]
-    valid = sum(verdict.valid for _, verdict in judged)
+    chosen = best(verdicts)
+    verdict, states = verdicts[chosen], dense[chosen]
+    valid = sum(verdict.valid for verdict in verdicts)
     status: PlanStatus = "verified" if verdict.valid else "timeout" if done < request.steps else "unverified"
     return TrajectoryResult(
         model=planner.network.name,
@@ -151,8 +146,8 @@ def _result(
         verification=Verification(
             collision_free=verdict.collision_free, arrival_step=verdict.arrival_step, violations=verdict.violations
         ),
-        candidates=Candidates(sampled=len(judged), valid=valid),
-        confidence=valid / len(judged),
+        candidates=Candidates(sampled=len(verdicts), valid=valid),
+        confidence=valid / len(verdicts),
         steps_done=done,
     )
 

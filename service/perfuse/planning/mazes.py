@@ -21,7 +21,7 @@ BODY_OFFSET = 1.2
 CELL_LOW, CELL_HIGH = -0.7, 0.3
 REWARD_RADIUS = 0.5
 CONTACT_SLACK = 0.02
-"""Depth in metres to which the ball may overlap a wall: the simulator's contacts are soft (6 mm were seen in data)."""
+"""Depth in metres to which the ball may overlap a wall: the simulator's contacts are soft."""
 
 Array = NDArray[np.float64]
 
@@ -70,7 +70,7 @@ class Maze:
 
     def in_wall(self, positions: Array) -> NDArray[np.bool_]:
         """Whether points `[..., 2]` lie in a wall or outside the maze."""
-        return self.clearance(positions) <= 0
+        return np.asarray(self.clearance(positions) <= 0)
 
     def clearance(self, positions: Array) -> Array:
         """Distance of points `[..., 2]` to the nearest wall, 0 inside one; only walls within one cell are seen.
@@ -92,7 +92,7 @@ class Maze:
 
     def collides(self, positions: Array) -> NDArray[np.bool_]:
         """Whether a ball centred at `[..., 2]` overlaps a wall by more than the contact slack."""
-        return self.clearance(positions) < BALL_RADIUS - CONTACT_SLACK
+        return np.asarray(self.clearance(positions) < BALL_RADIUS - CONTACT_SLACK)
 
     def score(self, returned: float) -> float:
         """D4RL's normalised score of a return: 100 (return − min) / (max − min)."""
