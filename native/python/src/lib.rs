@@ -1,6 +1,13 @@
 //! `perfuse._native`: the Rust parts of perfuse for Python.
 
+mod capsule;
+mod error;
 mod jail;
+mod rows;
+mod snapshot;
+mod storage;
+mod values;
+mod vectors;
 
 use pyo3::prelude::*;
 
@@ -11,6 +18,14 @@ mod _native {
 
     #[pymodule_export]
     use crate::jail::{confine, jail_support};
+    #[pymodule_export]
+    use crate::rows::PyRows;
+    #[pymodule_export]
+    use crate::snapshot::PySnapshot;
+    #[pymodule_export]
+    use crate::storage::{PyArrowStorage, schema_fingerprint};
+    #[pymodule_export]
+    use crate::vectors::PyVectorSearch;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
