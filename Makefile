@@ -15,7 +15,7 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 unexport PIP_FIND_LINKS PIP_REQUIRE_VIRTUALENV PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help run test unit proof check format bench build requirements openapi clean
+.PHONY: help run test unit proof check rules format bench build requirements openapi clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,14 +71,18 @@ unit: .venv/.dev build ## the quick tests only, without coverage
 proof: .venv/.dev build ## kill rounds and other long proofs (up to 20 minutes)
 	$(BIN)/pytest -q -m proof --timeout 900 tests $(PYTEST)
 
-check: .venv/.dev build ## formatting, types, lints, layers, the committed openapi.yaml, repository rules
+check: .venv/.dev build ## formatting, types, lints, layers, repository rules, openapi.yaml, clippy
 	$(BIN)/ruff format --check --quiet service tests
 	$(BIN)/ruff check --quiet service tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q tests/unit/test_repository.py tests/unit/test_openapi.py
+	@$(MAKE) --no-print-directory rules
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+
+rules: .venv/.dev build ## the rules of tests/unit/test_repository.py; openapi.yaml is what the code exports
+	$(BIN)/pytest -q tests/unit/test_repository.py
+	@$(BIN)/perfuse openapi | diff -u openapi.yaml - || { echo 'openapi.yaml is out of date: make openapi' >&2; exit 1; }
 
 format: .venv/.dev ## rewrite the sources in the one format
 	$(BIN)/ruff check --fix --quiet service tests || true
