@@ -169,8 +169,12 @@ def _judge(code: str, entry_point: str, cases: Sequence[Case], limits: Limits) -
             for index, case in enumerate(cases):  # noqa: B007 (the failed case's index is in the verdict)
                 _try_case(jailed, case, deadline)
         except (_Failed, NoAnswer) as failure:
-            return Verdict(False, failure.reason, index, failure.detail, time.monotonic() - started)
-        return Verdict(True, "passed", None, f"{len(cases)} cases passed", time.monotonic() - started)
+            return _verdict(started, failure.reason, index, failure.detail)
+        return _verdict(started, "passed", None, f"{len(cases)} cases passed")
+
+
+def _verdict(started: float, reason: Reason, case: int | None, detail: str) -> Verdict:
+    return Verdict(reason == "passed", reason, case, detail, time.monotonic() - started)
 
 
 def _load(jailed: JailedProcess, code: str, entry_point: str, deadline: float) -> None:

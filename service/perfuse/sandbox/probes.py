@@ -40,9 +40,7 @@ class Probe:
     scratch: bool = False
 
 
-def _attack(
-    name: str, code: str, *facts: Fact, held_by: Sequence[str] = _DENIED, scratch: bool = False
-) -> Probe:
+def _attack(name: str, code: str, *facts: Fact, held_by: Sequence[str] = _DENIED, scratch: bool = False) -> Probe:
     return Probe(name, "attack", code, facts, held_by, scratch)
 
 
@@ -84,7 +82,12 @@ def probe(secret):
     ),
     _attack(
         "connect by TCP",
-        "import socket\ndef probe(port):\n    socket.create_connection(('127.0.0.1', port), 1).close()\n    return True\n",
+        """
+import socket
+def probe(port):
+    socket.create_connection(('127.0.0.1', port), 1).close()
+    return True
+""",
         "tcp_port",
     ),
     _attack(

@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Literal, Self
 
@@ -33,7 +34,7 @@ _CHUNK = 1 << 16
 Ending = Literal["timeout", "crashed", "output", "forged"]
 
 
-class NoAnswer(Exception):  # noqa: N818 (an outcome of the candidate, not an error of ours)
+class NoAnswer(Exception):
     """The process gave no usable answer."""
 
     def __init__(self, reason: Ending, detail: str) -> None:
@@ -142,11 +143,11 @@ class JailedProcess:
         return value
 
     def _last_words(self) -> str:
-        """The end of what the interpreter wrote to stderr before it died."""
+        """The last line that the interpreter wrote to stderr before it died."""
         assert self._process.stderr is not None
         self._process.kill()
         self._process.wait()
-        return self._process.stderr.read(_CHUNK).decode(errors="replace").strip()[-300:]
+        return self._process.stderr.read(_CHUNK).decode(errors="replace").strip().rpartition("\n")[2]
 
     def _exchange(self, message: bytes, deadline: float) -> bytes:
         """Writes `message` and reads one line, neither waiting for the other nor past the deadline."""
@@ -202,7 +203,7 @@ def _read_answer(line: bytes, nonce: str) -> tuple[str, object]:
         answer = json.loads(line)
         sent, (kind, value) = answer.pop("nonce"), answer.popitem()
         if sent != nonce or answer:
-            raise ValueError("the nonce differs")
+            raise ValueError("the nonce differs")  # noqa: TRY301 (one way out for all that is malformed)
         return kind, child.from_wire(value)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise NoAnswer("forged", "what came is no answer to this question") from None
@@ -230,8 +231,6 @@ def _spawn() -> subprocess.Popen[bytes]:
 @cache
 def native_module() -> str:
     """Path of the compiled module that knows how to confine a process."""
-    from perfuse import _native
-
-    if (path := _native.__file__) is None:
+    if (path := import_module("perfuse._native").__file__) is None:
         raise SandboxUnavailable("expected perfuse._native to be a file, but it was loaded from elsewhere")
     return path

@@ -95,9 +95,11 @@ def _run(probe: Probe, facts: Mapping[Fact, object]) -> Verdict:
 def _outcome(probe: Probe, verdict: Verdict, marker: Path) -> Outcome:
     said = f"{verdict.reason}: {verdict.detail}"
     if probe.kind == "control":
-        return Outcome(probe, verdict.passed, verdict, said)
+        return Outcome(probe, held=verdict.passed, verdict=verdict, detail=said)
     if verdict.passed or marker.exists():
-        return Outcome(probe, False, verdict, "it succeeded" if verdict.passed else "it left its marker outside")
+        how = "it succeeded" if verdict.passed else "it left its marker outside"
+        return Outcome(probe, held=False, verdict=verdict, detail=how)
     if not said.startswith(tuple(probe.held_by)):
-        return Outcome(probe, False, verdict, f"expected {' or '.join(probe.held_by)}…; got {said}")
-    return Outcome(probe, True, verdict, said)
+        wanted = " or ".join(probe.held_by)
+        return Outcome(probe, held=False, verdict=verdict, detail=f"expected {wanted}…; got {said}")
+    return Outcome(probe, held=True, verdict=verdict, detail=said)
