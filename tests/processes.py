@@ -16,6 +16,7 @@ from perfuse.engine import launch as launching
 
 HERE = Path(__file__).parent
 ENGINE = (sys.executable, str(HERE / "scripted_engine.py"))
+NURSERY = (*ENGINE, "nursery")
 FRONT = (sys.executable, str(HERE / "scripted_front.py"))
 
 
@@ -68,15 +69,15 @@ class ScriptedServer:
         program = (
             "import json, sys, pathlib; from perfuse.config import load; from perfuse.engine import launch, supervisor\n"
             "from perfuse.errors import PerfuseError\n"
-            "settings, front, engine = json.loads(sys.argv[1])\n"
+            "settings, front, nursery = json.loads(sys.argv[1])\n"
             "try:\n"
-            "    sys.exit(supervisor.serve(load(settings), supervisor.Commands(front=front, engine=engine)))\n"
+            "    sys.exit(supervisor.serve(load(settings), supervisor.Commands(front=front, nursery=nursery)))\n"
             "except PerfuseError as error:\n"
             "    launch.refuse(error)\n"
         )
         fields = {"port": 0, "data_dir": str(data_dir), **settings}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", program, json.dumps([fields, FRONT, ENGINE])],
+            [sys.executable, "-c", program, json.dumps([fields, FRONT, NURSERY])],
             stderr=subprocess.PIPE,
             start_new_session=True,
         )

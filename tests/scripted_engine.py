@@ -1,4 +1,5 @@
-"""A real engine process with scripted pipelines: `python tests/scripted_engine.py`, launched like the real one.
+"""A real engine process with scripted pipelines: `python tests/scripted_engine.py`, launched like the real one;
+`python tests/scripted_engine.py nursery` forks such engines.
 
 What a request does is written in its prompt: "kill" dies in the forward, "kill-host" in host code before any forward,
 "raise", "nan", "wedge" (the forward never returns). Everything else is answered with the prompt, each step taking 5 ms.
@@ -18,7 +19,7 @@ from pathlib import Path
 import torch
 
 from perfuse import wire
-from perfuse.engine import worker
+from perfuse.engine import nursery, worker
 from perfuse.engine.loop import AnyPipeline
 from perfuse.errors import CheckpointError
 from perfuse.models.call import Call, Output
@@ -96,4 +97,6 @@ def load(folders: Sequence[Path] = (), *, device: str = "auto") -> Loaded:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["nursery"]:
+        sys.exit(nursery.main(lambda launch: worker.run(launch, load)))
     sys.exit(worker.main(load))

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from perfuse.engine.launch import EXIT_CHECKPOINT, EXIT_CONFIG, EXIT_LOCKED
-from perfuse.evaluation.load import children_of, command_of
+from perfuse.evaluation.load import children_of, command_of, part_of
 from processes import ScriptedServer, wait_for
 
 Serve = Callable[..., ScriptedServer]
@@ -35,7 +35,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
 
 def engines(server: ScriptedServer) -> list[int]:
-    return [pid for pid in children_of(server.process.pid) if "scripted_engine" in command_of(pid)]
+    return [pid for pid in children_of(server.process.pid) if part_of(pid) == "engine"]
 
 
 def gone(pid: int) -> bool:
@@ -51,7 +51,8 @@ def test_a_served_request_and_a_clean_end(serve: Serve) -> None:
     assert {stat.S_IMODE(path.stat().st_mode) for path in run.glob("*.sock")} == {0o600}
     assert server.get("hello") == (200, "hello 0")
     children = children_of(server.process.pid)
-    assert len(children) == 3
+    assert len(children) == 4
+    assert sorted(map(part_of, children)) == ["engine", "engine", "front", "nursery"]
     code, errors = server.end()
     assert code == 0, errors
     assert not run.exists()
@@ -79,8 +80,22 @@ def test_a_killed_engine_loses_no_request(serve: Serve) -> None:
         client.start()
     for client in clients:
         client.join()
-    assert sorted(found) == [(200, f"r{i} 0") for i in range(8)]
+    assert {(status, text.split()[0]) for status, text in found} == {(200, f"r{i}") for i in range(8)}
     assert engines(server) != [engine]
+
+
+def test_a_killed_nursery_leaves_its_engines_alone_and_comes_back(serve: Serve) -> None:
+    server = serve()
+    server.wait_ready()
+    (engine,) = engines(server)
+    (nursery,) = [pid for pid in children_of(server.process.pid) if part_of(pid) == "nursery"]
+    os.kill(nursery, signal.SIGKILL)
+    assert server.get("after") == (200, "after 0")
+    assert engines(server) == [engine]
+    os.kill(engine, signal.SIGKILL)
+    assert server.get("again", 30)[0] == 200
+    code, errors = server.end()
+    assert code == 0, errors
 
 
 def test_a_stopped_engine_counts_as_stuck_and_is_replaced(serve: Serve) -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from perfuse import logging
 
@@ -14,6 +15,7 @@ _log = logging.get(__name__)
 FIRST_DELAY = 0.2
 LONGEST_DELAY = 5.0
 HOPELESS_STARTS = 5
+ASK_AGAIN_SECONDS = 0.05
 
 
 @dataclass(slots=True)
@@ -35,8 +37,28 @@ class Backoff:
         return delay
 
 
-Spawn = Callable[[int], "subprocess.Popen[bytes]"]
-"""Start the n-th incarnation (from 0)."""
+class Process(Protocol):
+    """What is needed of a process: a `subprocess.Popen`, or an engine adopted from the nursery."""
+
+    pid: int
+
+    def poll(self) -> int | None:
+        """The exit status (negative: the signal), None while it runs."""
+        ...
+
+    def wait(self, timeout: float) -> int:
+        """The exit status. Raises subprocess.TimeoutExpired."""
+        ...
+
+    def send_signal(self, number: int, /) -> None:
+        """Send a signal if it runs."""
+
+    def kill(self) -> None:
+        """SIGKILL if it runs."""
+
+
+Spawn = Callable[[int], Process | None]
+"""Start the n-th incarnation (from 0). None: not possible now, ask again soon."""
 
 
 class Child:
@@ -65,7 +87,7 @@ class Child:
         self._settled = settled
         self._stuck = stuck
         self._backoff = Backoff()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         self._started_at = 0.0
         self._due = 0.0
 
@@ -88,6 +110,9 @@ class Child:
         """Start the next incarnation if none runs and the back-off has passed."""
         if self._process is None and now >= self._due:
             self._process = self._spawn(self.incarnations)
+            if self._process is None:
+                self._due = now + ASK_AGAIN_SECONDS
+                return
             self.incarnations += 1
             self._started_at = now
 

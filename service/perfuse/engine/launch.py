@@ -23,10 +23,11 @@ import ctypes
 import os
 import signal
 import socket
+import subprocess
 import sys
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, ClassVar, NoReturn, TypeVar
 
 import msgspec
 
@@ -46,6 +47,8 @@ HOPELESS = frozenset({EXIT_CONFIG, EXIT_CHECKPOINT, EXIT_LOCKED})
 """Exit codes after which a restart is pointless."""
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
+_PR_SET_CHILD_SUBREAPER = 36
 
 LaunchT = TypeVar("LaunchT", bound="Launch")
 
@@ -60,6 +63,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
 
     parent: int
     listen_fd: int
+    part: ClassVar[str] = "part"
 
     def listening_socket(self) -> socket.socket:
         """The inherited socket, not blocking."""
@@ -76,6 +80,7 @@ class FrontLaunch(Launch, frozen=True, kw_only=True):
         config: the fields of `ServeConfig` as JSON values; `port` is the one really bound.
     """
 
+    part: ClassVar[str] = "front"
     engines: list[str]
     config: dict[str, object]
 
@@ -84,6 +89,12 @@ class FrontLaunch(Launch, frozen=True, kw_only=True):
         from perfuse.config import ServeConfig
 
         return ServeConfig.model_validate(self.config)
+
+
+class NurseryLaunch(Launch, frozen=True, kw_only=True):
+    """What the nursery gets: `listen_fd` is its control socket."""
+
+    part: ClassVar[str] = "nursery"
 
 
 class EngineLaunch(Launch, frozen=True, kw_only=True):
@@ -95,6 +106,7 @@ class EngineLaunch(Launch, frozen=True, kw_only=True):
         data_dir: the store's directory, "" if there is none.
     """
 
+    part: ClassVar[str] = "engine"
     index: int
     flight: str
     data_dir: str = ""
@@ -127,8 +139,14 @@ def receive(kind: type[LaunchT], environ: MutableMapping[str, str] = os.environ)
             f"expected a launch record of this build in {VARIABLE}: {error}",
             hint="start the server with `perfuse serve`",
         ) from None
+    name_process(kind.part)
     die_with(launch.parent)
     return launch
+
+
+def name_process(part: str) -> None:
+    """Be shown as `perfuse-<part>` by ps, top and /proc/<pid>/comm."""
+    _prctl(_PR_SET_NAME, f"perfuse-{part}".encode())
 
 
 def die_with(parent: int) -> None:
@@ -136,11 +154,29 @@ def die_with(parent: int) -> None:
 
     The parent must have started this process from its main thread, as the death signal follows the starting thread.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(EXIT_FAILED)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose parents have ended (a subreaper)."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def _prctl(option: int, value: int | bytes) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    argument = ctypes.c_char_p(value) if isinstance(value, bytes) else ctypes.c_ulong(value)
+    if libc.prctl(option, argument, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"prctl({option}) failed: {os.strerror(number)}")
+
+
+def spawn(command: Sequence[str], record: Launch, inherited: Sequence[int]) -> subprocess.Popen[bytes]:
+    """Start a child in its own process group, so that a terminal's interrupt reaches the supervisor alone."""
+    return subprocess.Popen(  # noqa: S603 (the command line is ours)
+        command, env=environment(record), pass_fds=inherited, stdin=subprocess.DEVNULL, process_group=0
+    )
 
 
 def exit_code(error: PerfuseError) -> int:

@@ -22,8 +22,9 @@ from types import FrameType
 from perfuse import logging
 from perfuse.config import ServeConfig
 from perfuse.engine import flight, launch
-from perfuse.engine.children import Child, status_name
+from perfuse.engine.children import Child, Process, status_name
 from perfuse.engine.housing import DataDirectory
+from perfuse.engine.nursery import Nursery
 from perfuse.errors import ConfigError
 
 _log = logging.get(__name__)
@@ -39,7 +40,7 @@ class Commands:
     """The command lines of the children (tests put scripted ones here)."""
 
     front: Sequence[str] = (sys.executable, "-m", "perfuse.api.front")
-    engine: Sequence[str] = (sys.executable, "-m", "perfuse.engine.worker")
+    nursery: Sequence[str] = (sys.executable, "-m", "perfuse.engine.nursery")
 
 
 def serve(config: ServeConfig, commands: Commands | None = None) -> int:
@@ -106,11 +107,14 @@ class Supervisor:
         self._listener = listener
         self._engine_sockets = engine_sockets
         self._stop_signals = 0
+        self._nursery = Nursery(commands.nursery, engine_sockets)
+        self._nursery_child = Child("nursery", self._nursery.start, settled=lambda _at, _now: self._nursery.ready)
         self._engines = [self._engine(index) for index in range(config.workers)]
         self._front = Child("front", self._spawn_front, settled=lambda at, now: now - at >= FRONT_SETTLES_SECONDS)
 
     def run(self) -> int:
         """Serve until told to stop, or until a child says that there is no hope."""
+        launch.adopt_orphans()
         waker, wakened = socket.socketpair()
         waker.settimeout(0)
         wakened.settimeout(0)
@@ -120,6 +124,7 @@ class Supervisor:
             code = self._watch(wakened)
             return self._end(wakened, code)
         finally:
+            self._nursery.close()
             signal.set_wakeup_fd(previous_waker)
             for number, handler in previous.items():
                 signal.signal(number, handler)
@@ -133,7 +138,7 @@ class Supervisor:
 
     @property
     def _children(self) -> list[Child]:
-        return [self._front, *self._engines]
+        return [self._front, self._nursery_child, *self._engines]
 
     def _watch(self, wakened: socket.socket) -> int:
         """Keep all children running; gives the exit code once there is a reason to stop."""
@@ -161,7 +166,7 @@ class Supervisor:
         """Let the front finish its requests, then the engines; kill what takes too long. A second signal hurries."""
         self._listener.close()
         patience = self._config.drain_seconds if code == 0 else 0.0
-        for group in ([self._front], self._engines):
+        for group in ([self._front], [*self._engines, self._nursery_child]):
             deadline = time.monotonic() + patience + _KILL_GRACE_SECONDS
             for child in group:
                 child.signal(signal.SIGTERM)
@@ -184,13 +189,13 @@ class Supervisor:
             engines=[bound.getsockname() for bound in self._engine_sockets],
             config=launch.settings_of(self._config, self._listener.getsockname()[1]),
         )
-        return _spawn(self._commands.front, record)
+        return launch.spawn(self._commands.front, record, [record.listen_fd])
 
     def _engine(self, index: int) -> Child:
         config = self._config
         threads = config.threads or max(1, (os.cpu_count() or 1) // config.workers)
 
-        def spawn(incarnation: int) -> subprocess.Popen[bytes]:
+        def spawn(incarnation: int) -> Process | None:
             self._home.forget(self._home.flight(index, incarnation - 2))
             record = launch.EngineLaunch(
                 parent=os.getpid(),
@@ -208,7 +213,7 @@ class Supervisor:
                 log_level=config.log_level,
                 log_json=config.log_json,
             )
-            return _spawn(self._commands.engine, record)
+            return self._nursery.bear(record)
 
         def sign_of_life() -> float | None:
             return flight.alive_at(self._home.flight(index, child.incarnations - 1))
@@ -219,17 +224,6 @@ class Supervisor:
 
         child = Child(f"engine-{index}", spawn, settled=lambda _at, _now: sign_of_life() is not None, stuck=stuck)
         return child
-
-
-def _spawn(command: Sequence[str], record: launch.Launch) -> subprocess.Popen[bytes]:
-    """Start a child in its own process group, so that a terminal's interrupt reaches the supervisor alone."""
-    return subprocess.Popen(  # noqa: S603 (the command line is ours)
-        command,
-        env=launch.environment(record),
-        pass_fds=[record.listen_fd],
-        stdin=subprocess.DEVNULL,
-        process_group=0,
-    )
 
 
 def _sleep(wakened: socket.socket, seconds: float) -> None:

@@ -86,9 +86,17 @@ def main(load: Load = shipped.load, warm_ups: Mapping[str, Request] = WARM_UPS) 
         load: where pipelines come from.
         warm_ups: requests to answer before the first hello, by modality.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         launch = launching.receive(launching.EngineLaunch)
+    except PerfuseError as error:
+        launching.refuse(error)
+    return run(launch, load, warm_ups)
+
+
+def run(launch: launching.EngineLaunch, load: Load = shipped.load, warm_ups: Mapping[str, Request] = WARM_UPS) -> int:
+    """The life of an engine process: load, warm up, serve, drain. Arguments and result as of `main`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
         logging.configure(
             f"engine-{launch.index}",
             level=launch.log_level,

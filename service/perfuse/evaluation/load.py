@@ -87,11 +87,10 @@ class Server:
     started: float = field(default_factory=time.monotonic)
 
     def children(self) -> dict[str, list[int]]:
-        """Process ids by part: "front", "engine", "other"."""
-        parts: dict[str, list[int]] = {"front": [], "engine": [], "other": []}
+        """Process ids by part: "front", "engine", "nursery", "other"."""
+        parts: dict[str, list[int]] = {"front": [], "engine": [], "nursery": [], "other": []}
         for pid in children_of(self.process.pid):
-            command = command_of(pid)
-            part = "front" if "perfuse.api.front" in command else "engine" if "engine.worker" in command else "other"
+            part = part_of(pid)
             parts[part].append(pid)
         return parts
 
@@ -173,6 +172,16 @@ def _parents() -> Iterator[tuple[int, int]]:
                 continue
             if fields[0] != "Z":
                 yield int(entry.name), int(fields[1])
+
+
+def part_of(pid: int) -> str:
+    """Which part of a server a process is, by the name it gave itself; "other" if none."""
+    try:
+        name = Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return "other"
+    prefix, _, part = name.partition("-")
+    return part if prefix == "perfuse" and part in ("front", "engine", "nursery") else "other"
 
 
 def command_of(pid: int) -> str:
