@@ -15,7 +15,7 @@ from perfuse.pipelines.trajectory import TrajectoryPipeline
 from perfuse.planning.control.rollout import Episode, controlled_episode, random_episode, tracked_episode
 from perfuse.planning.control.simulator import Simulator
 from perfuse.planning.control.waypoints import WaypointController
-from perfuse.planning.mazes import MAZES, Array, Maze
+from perfuse.planning.mazes import Array, Maze, layout
 from perfuse.requests import Goal, TrajectoryRequest
 
 log = logging.getLogger(__name__)
@@ -94,13 +94,14 @@ def evaluate(
 
     Raises:
         CheckpointError: the folder holds no planner.
+        ConfigError: there is no such maze.
     """
-    layout = MAZES[f"maze2d-{maze}"]
+    place = layout(maze)
     planner = load_planner(folder)
-    begins = starts(layout, episodes)
+    begins = starts(place, episodes)
 
     def planned(by: Planner, candidates: int, steps: int) -> Row:
-        return summarise(layout, list(planned_episodes(layout, by, begins, candidates=candidates, steps=steps)))
+        return summarise(place, list(planned_episodes(place, by, begins, candidates=candidates, steps=steps)))
 
     full = planned(planner, candidates, steps)
     log.info("planner: %s", full)
@@ -108,7 +109,7 @@ def evaluate(
         "untrained": planned(untrained_planner(planner.config, EVALUATION_SEED), candidates, steps),
         "n1": planned(planner, 1, steps),
         "one_step": planned(planner, 1, 1),
-        "controller": summarise(layout, list(controller_episodes(layout, begins))),
+        "controller": summarise(place, list(controller_episodes(place, begins))),
     }
     return {
         "maze": maze,
@@ -129,28 +130,28 @@ def references(maze: str = "umaze", groups: int = 20) -> dict[str, object]:
     our mean is √groups smaller, and `sigmas` counts the combined error. `replanned` is the controller planning per
     episode.
     """
-    layout = MAZES[f"maze2d-{maze}"]
-    simulator, rng = Simulator(layout), np.random.default_rng(EVALUATION_SEED + 2)
+    place = layout(maze)
+    simulator, rng = Simulator(place), np.random.default_rng(EVALUATION_SEED + 2)
     random: list[float] = []
     script: list[float] = []
     for _ in range(groups):
         random.append(_mean([random_episode(simulator, rng) for _ in range(REFERENCE_EPISODES)]))
-        kept = WaypointController(layout, rng)
+        kept = WaypointController(place, rng)
         script.append(
             _mean([controlled_episode(simulator, kept, simulator.reset(rng)) for _ in range(REFERENCE_EPISODES)])
         )
     fresh = [
-        controlled_episode(simulator, WaypointController(layout, rng), simulator.reset(rng)) for _ in range(groups * 20)
+        controlled_episode(simulator, WaypointController(place, rng), simulator.reset(rng)) for _ in range(groups * 20)
     ]
     rows = {
-        "random": _against(layout.reference_min, random),
-        "controller_script": _against(layout.reference_max, script),
+        "random": _against(place.reference_min, random),
+        "controller_script": _against(place.reference_max, script),
     }
     return {
         "maze": maze,
         "episodes": groups * REFERENCE_EPISODES,
         **rows,
-        "replanned": summarise(layout, fresh).as_json(),
+        "replanned": summarise(place, fresh).as_json(),
         "agree": all(float(str(row["sigmas"])) <= 2.0 for row in rows.values()),
     }
 

@@ -13,6 +13,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from perfuse.errors import ConfigError
+
 BALL_RADIUS = 0.1
 DT = 0.01
 SPEED_LIMIT = 5.0
@@ -131,3 +133,17 @@ MAZES = {
         ),
     )
 }
+
+PREFIX = "maze2d-"
+
+
+def layout(short: str) -> Maze:
+    """The maze called "umaze", "medium" or "large" on the command line.
+
+    Raises:
+        ConfigError: there is no such maze.
+    """
+    if (maze := MAZES.get(PREFIX + short)) is None:
+        known = ", ".join(name.removeprefix(PREFIX) for name in MAZES)
+        raise ConfigError(f"the maze must be one of {known}, got {short!r}")
+    return maze

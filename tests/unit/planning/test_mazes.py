@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfuse.planning.mazes import MAZES, Maze
+from perfuse.errors import ConfigError
+from perfuse.planning.mazes import MAZES, Maze, layout
 
 UMAZE = MAZES["maze2d-umaze"]
 COORDINATES = st.floats(-2.0, 12.0, allow_nan=False)
@@ -67,3 +68,9 @@ def test_a_ball_fits_at_every_start_and_touches_next_to_a_wall() -> None:
     assert not UMAZE.collides(UMAZE.starts).any()
     assert UMAZE.collides(np.array([0.37, 1.0]))
     assert not UMAZE.collides(np.array([0.39, 1.0]))
+
+
+def test_short_names_find_their_maze_and_others_are_refused() -> None:
+    assert layout("large") is MAZES["maze2d-large"]
+    with pytest.raises(ConfigError, match=r"^the maze must be one of umaze, medium, large, got 'huge'$"):
+        layout("huge")

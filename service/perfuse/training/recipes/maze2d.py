@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from perfuse.diffusion.gaussian import noised
 from perfuse.models.planner import GOAL, PlannerConfig, PlannerNetwork, save_planner
 from perfuse.planning.control.rollout import Legs, collect
-from perfuse.planning.mazes import DT, MAZES, SPEED_LIMIT, Maze
+from perfuse.planning.mazes import DT, SPEED_LIMIT, Maze, layout
 from perfuse.training.trainer import Trainer, TrainerConfig
 
 log = logging.getLogger(__name__)
@@ -132,7 +132,7 @@ def load_legs(config: MazeConfig, maze: Maze) -> Legs:
 
 def main(config: MazeConfig) -> Path:
     """Train, write the averaged weights to `config.out` and give that folder."""
-    maze = MAZES[f"maze2d-{config.maze}"]
+    maze = layout(config.maze)
     legs = load_legs(config, maze)
     plan = plan_config(config, maze)
     torch.manual_seed(config.seed)
