@@ -88,7 +88,11 @@ impl Reach {
                 continue;
             }
             for entry in path.read_dir().map_err(failed)? {
-                pending.extend(entry.map_err(failed)?.path().canonicalize());
+                let entry = entry.map_err(failed)?;
+                match entry.file_type() {
+                    Ok(kind) if kind.is_symlink() => pending.extend(entry.path().canonicalize()),
+                    _ => pending.push(entry.path()), // already real, as its parent is
+                }
             }
             reach.listed.push(path);
         }

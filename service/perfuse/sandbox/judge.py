@@ -26,6 +26,7 @@ Reason = Literal[
     "passed", "wrong_value", "raised", "timeout", "memory", "syntax", "missing", "crashed", "output", "forged"
 ]
 _SHOWN = 120
+_LONGEST_TEXT = 400
 _MOST_SECONDS = 3600.0
 _LEAST_MEMORY_MB = 64
 
@@ -223,9 +224,15 @@ def _error(value: object) -> tuple[list[object], str]:
     match value:
         case [[str(kind), *others], str(text), line]:
             place = f" (line {line})" if isinstance(line, int) else ""
-            return [kind, *others], f"{kind}: {text}{place}"
+            return [kind, *others], _cleaned(f"{kind}: {text}{place}")
         case _:
             raise _Failed("forged", "what came is no answer to this question")
+
+
+def _cleaned(text: str) -> str:
+    """Foreign text on one line, without control characters that a terminal would obey."""
+    cut = text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
+    return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in cut)
 
 
 def _show(value: object) -> str:

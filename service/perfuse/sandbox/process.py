@@ -194,8 +194,15 @@ class JailedProcess:
         if status == -signal.SIGXCPU:
             return NoAnswer("timeout", "its processor seconds were used up")
         if status < 0:
-            return NoAnswer("crashed", f"killed by {signal.Signals(-status).name}")
+            return NoAnswer("crashed", f"killed by {_signal_name(-status)}")
         return NoAnswer("crashed", f"exited with status {status} before it had answered")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal has no name
+        return f"signal {number}"
 
 
 def _read_answer(line: bytes, nonce: str) -> tuple[str, object]:

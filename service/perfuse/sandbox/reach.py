@@ -22,7 +22,8 @@ def readable() -> tuple[Path, ...]:
     prefix = Path(sys.base_prefix)
     if prefix not in _SYSTEM_PREFIXES:  # conda and pyenv keep shared libraries beside the standard library
         standard_library.add(prefix / "lib")
-    return (*sorted(standard_library), *_shared_libraries(), *map(Path, _SYSTEM_FILES))
+    paths = {path.resolve() for path in (*standard_library, *_shared_libraries(), *map(Path, _SYSTEM_FILES))}
+    return tuple(sorted(path for path in paths if paths.isdisjoint(path.parents)))
 
 
 @cache
@@ -35,8 +36,8 @@ def hidden() -> tuple[Path, ...]:
     return tuple(sorted(packages))
 
 
-def _shared_libraries() -> list[Path]:
+def _shared_libraries() -> set[Path]:
     """Directories that hold the C library of this process, which also hold what extension modules link to."""
     maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
     loaded = {Path(words[5]) for line in maps if len(words := line.split(maxsplit=5)) == 6}
-    return sorted({path.parent for path in loaded if path.name.startswith(("libc.", "libc-", "ld-musl-"))})
+    return {path.parent for path in loaded if path.name.startswith(("libc.", "libc-", "ld-musl-"))}

@@ -56,6 +56,9 @@ def test_a_right_program_passes():
             "import os\ndef f():\n    while True: os.closerange(3, 32)",
             ("crashed", 0, "it closed the pipe of its answers"),
         ),
+        ("import signal\ndef f(): signal.raise_signal(40)", ("crashed", 0, "killed by signal 40")),
+        ("def f(): raise ValueError('\\x1b[2J\\n')", ("raised", 0, "ValueError: \\x1b[2J\\x0a (line 1)")),
+        ("def f(): raise type('E' * 900, (ValueError,), {})", ("raised", 0, "E" * 400 + "…")),
         ("def f(): return input()", ("raised", 0, "EOFError: EOF when reading a line (line 1)")),
         (
             "class E(Exception):\n    def __str__(self): raise self\ndef f(): raise E",
