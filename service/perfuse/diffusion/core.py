@@ -38,8 +38,8 @@ class DiffusionCore:
         self.sampler = sampler or DiscreteSampler()
 
     @torch.inference_mode()
-    def generate(self, canvases: Sequence[Int64[Tensor, " length"]], *, seed: int = 0) -> list[Generated]:
-        """Fills every masked position of every canvas; other positions are never written.
+    def generate(self, canvases: Sequence[Tensor], *, seed: int = 0) -> list[Generated]:
+        """Fills every masked position of every canvas `[L]`, each of its own length; no other position is written.
 
         Rows leave the batch when they are done. Row i draws its noise from (seed + i).
         """

@@ -42,21 +42,23 @@ def predict(
     Raises:
         ValueError: a temperature above 0 came without uniforms.
     """
-    shifted = logits.float() - logits.amax(dim=-1, keepdim=True).float()
+    wide = logits.float()
+    best, tokens = wide.max(dim=-1)
+    shifted = (wide - best[:, None]).clamp_(min=-1e4)  # so that 0 · log 0 is 0, also behind −inf
     weights = shifted.exp()
     total = weights.sum(dim=-1)
-    entropy = (total.log() - (weights * shifted).sum(dim=-1) / total).clamp_(min=0.0)
+    entropy = (total.log() - torch.linalg.vecdot(weights, shifted) / total).clamp_(min=0.0)
     if temperature <= 0.0:
-        tokens = logits.argmax(dim=-1)
         return Guess(tokens, 1.0 / total, entropy)
     if uniforms is None:
         raise ValueError(f"temperature is {temperature}, expected uniforms to draw with; none came")
-    cumulative = (shifted.double() / temperature).exp_().cumsum(dim=-1)
-    drawn = torch.searchsorted(cumulative, (uniforms.double() * cumulative[:, -1])[:, None], right=True)
-    tokens = drawn.clamp_(max=logits.shape[-1] - 1)
-    chosen = shifted.double().gather(1, tokens)[:, 0] / temperature
-    confidence = (chosen.exp() / cumulative[:, -1]).float()
-    return Guess(tokens[:, 0], confidence, entropy)
+    scaled = shifted.double().div_(temperature)
+    cumulative = scaled.exp().cumsum(dim=-1)
+    all_weight = cumulative[:, -1]
+    drawn = torch.searchsorted(cumulative, (uniforms * all_weight)[:, None], right=True)
+    drawn = drawn.clamp_(max=logits.shape[-1] - 1)
+    confidence = scaled.gather(1, drawn)[:, 0].exp() / all_weight
+    return Guess(drawn[:, 0], confidence.float(), entropy)
 
 
 def entropy_bounded(entropy: Float[Tensor, " masked"], bound: float, *, at_least: int = 1) -> Bool[Tensor, " masked"]:
@@ -140,7 +142,7 @@ class DiscreteSampler:
         elif self.rule == "low_confidence":
             commit = most_confident(guess.confidence, -(-len(positions) // left))
         else:
-            commit = ancestral(uniform("reveal", step, positions), t=left, s=left - 1)
+            commit = ancestral(uniform("reveal", step, positions), t=float(left), s=left - 1.0)
         after = tokens.clone()
         after[positions[commit]] = guess.tokens[commit]
         return after

@@ -89,7 +89,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, keys: Tensor | None = None
         if causal:
             scores = scores + scores.new_full(scores.shape[-2:], -torch.inf).triu(1)
         elif keys is not None:
-            hidden = torch.zeros(keys.shape, dtype=scores.dtype, device=scores.device).masked_fill(~keys, -torch.inf)
+            hidden = torch.zeros(keys.shape, dtype=scores.dtype, device=scores.device).masked_fill(~keys, -3e4)
             scores = scores + hidden[:, None, None, :]
         mixed: Tensor = scores.softmax(dim=-1) @ value
         return mixed

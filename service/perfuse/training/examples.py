@@ -80,15 +80,15 @@ def canvas(tokenizer: TextTokenizer, parts: tuple[str, str, str, str], rng: Rand
 
 
 def diffusion_rows(tokenizer: TextTokenizer, rng: Random) -> Iterator[Row]:
-    """Endless rows: 60 % whole functions from sentences, 32 % cut functions, 8 % cut raw Python."""
+    """Endless rows: 65 % whole functions from sentences, 31 % cut functions, 4 % cut raw Python."""
     tasks, raw = training_tasks(rng), windows(rng)
     while True:
         draw = rng.random()
-        if draw < 0.6:
+        if draw < 0.65:
             task = next(tasks)
             prefix = task.signature if rng.random() < 0.15 else ""
             row = canvas(tokenizer, (task.prompt, prefix, task.code[len(prefix) :], ""), rng)
-        elif draw < 0.92:
+        elif draw < 0.96:
             task = next(tasks)
             prompt = task.prompt if rng.random() < 0.5 else ""
             row = canvas(tokenizer, (prompt, *cut(restyle(task.code, rng), rng)), rng)
@@ -99,10 +99,10 @@ def diffusion_rows(tokenizer: TextTokenizer, rng: Random) -> Iterator[Row]:
 
 
 def causal_rows(tokenizer: TextTokenizer, rng: Random) -> Iterator[Row]:
-    """Endless rows for the autoregressive twin: 92 % functions from sentences, 8 % raw Python, no nulls."""
+    """Endless rows for the autoregressive twin: 96 % functions from sentences, 4 % raw Python, no nulls."""
     tasks, raw = training_tasks(rng), windows(rng)
     while True:
-        if rng.random() < 0.92:
+        if rng.random() < 0.96:
             task = next(tasks)
             prompt, text = task.prompt, task.code
         else:

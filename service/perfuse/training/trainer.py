@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import pickle
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -198,11 +199,12 @@ class Trainer(Generic[BatchT]):
                     p.copy_(self.master[name])
             for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
                 optimiser.load_state_dict(saved)
-        except (OSError, KeyError, RuntimeError, ValueError) as error:
+        except (OSError, KeyError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
             if isinstance(error, CheckpointError):
                 raise
             raise CheckpointError(
-                f"cannot resume from {self.state_path.name}: {error}", hint="start without --resume"
+                f"cannot resume from {self.state_path.name}: {str(error).partition(chr(10))[0]}",
+                hint="start without --resume",
             ) from error
         self.generator.set_state(state["generator"])
         self.progress = Progress(**state["progress"])

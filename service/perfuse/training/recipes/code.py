@@ -41,6 +41,7 @@ class CodeConfig:
         layers: transformer blocks.
         batch_tokens: ids per update.
         pool_rows: rows drawn at once and sorted by length.
+        compiled: whether the trunk is compiled; needs a C++ compiler, rounds differently.
     """
 
     out: Path
@@ -53,6 +54,7 @@ class CodeConfig:
     layers: int = 6
     batch_tokens: int = 4096
     pool_rows: int = 2048
+    compiled: bool = False
 
 
 def tokenizer_texts(seed: int, tasks: int = 20_000, raw: int = 8_000) -> Iterator[str]:
@@ -103,6 +105,8 @@ def trainer(config: CodeConfig) -> tuple[Trainer[Batch], TextTokenizer]:
     causal = config.twin == "ar"
     model = UnifiedScoreNetwork(DiffusionConfig(tokenizer.size, layers=config.layers, causal=causal))
     log.info("%d parameters, %d tokens", parameters(model), tokenizer.size)
+    if config.compiled:
+        model.trunk.compile(dynamic=True)
     device = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
     made = Trainer(
         model,
