@@ -1,0 +1,155 @@
+"""The Rust parts of perfuse."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
+from types import TracebackType
+from typing import Literal, Protocol, Self, TypeAlias, TypedDict, final, type_check_only
+
+import numpy as np
+import numpy.typing as npt
+
+@type_check_only
+class _ArrowSchema(Protocol):
+    def __arrow_c_schema__(self) -> object: ...
+
+@type_check_only
+class _ArrowStream(Protocol):
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object: ...
+
+@type_check_only
+class _ArrowArray(Protocol):
+    def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]: ...
+
+_Key: TypeAlias = str | int | bytes
+_Keys: TypeAlias = Iterable[str] | Iterable[int] | Iterable[bytes]
+_Value: TypeAlias = bool | int | float | str | bytes | None
+_Rows: TypeAlias = _ArrowStream | _ArrowArray
+_Vectors: TypeAlias = _ArrowStream | _ArrowArray | npt.NDArray[np.float32]
+_Metric: TypeAlias = Literal["cosine", "inner_product", "l2"]
+_Change: TypeAlias = tuple[Literal["put"], str, _Rows] | tuple[Literal["delete"], str, _Keys]
+
+@type_check_only
+class _TableStats(TypedDict):
+    rows: int
+    versions: int
+    fingerprint: str
+
+@type_check_only
+class _Stats(TypedDict):
+    path: str
+    store: str
+    epoch: int
+    lsn: int
+    log_bytes: int
+    tables: dict[str, _TableStats]
+
+@type_check_only
+class _Verified(TypedDict):
+    records: int
+    bytes: int
+    lsn: int
+
+__all__ = [
+    "ArrowStorage",
+    "Rows",
+    "Snapshot",
+    "VectorSearch",
+    "__version__",
+    "confine",
+    "jail_support",
+    "schema_fingerprint",
+]
+
+__version__: str
+
+def schema_fingerprint(
+    schema: _ArrowSchema, key: str, vector: str | None = None, metric: _Metric = "cosine"
+) -> str: ...
+def jail_support() -> tuple[int | None, bool]: ...
+def confine(
+    *,
+    readable: Sequence[str | PathLike[str]],
+    hidden: Sequence[str | PathLike[str]],
+    writable: str | PathLike[str] | None,
+    memory_bytes: int,
+    cpu_seconds: int,
+    file_bytes: int,
+    open_files: int,
+    threads: int,
+    keep: Sequence[int],
+    parent: int,
+) -> dict[str, int]: ...
+
+@final
+class Rows:
+    def __len__(self) -> int: ...
+    def __arrow_c_schema__(self) -> object: ...
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object: ...
+
+@final
+class Snapshot:
+    @property
+    def lsn(self) -> int: ...
+    def tables(self) -> list[str]: ...
+    def fingerprint(self, table: str) -> str: ...
+    def count(self, table: str) -> int: ...
+    def get(self, table: str, key: _Key) -> Rows | None: ...
+    def generation(self, table: str, key: _Key) -> int: ...
+    def scan(
+        self,
+        table: str,
+        filter: Mapping[str, _Value] | None = None,  # noqa: A002 (the public name)
+        columns: Sequence[str] | None = None,
+    ) -> Rows: ...
+    def search(
+        self,
+        table: str,
+        queries: _Vectors,
+        k: int,
+        where: Mapping[str, _Value] | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> Rows: ...
+
+@final
+class ArrowStorage:
+    @staticmethod
+    def open(path: str | PathLike[str], mode: Literal["owner", "reader"] = "owner") -> ArrowStorage: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, _kind: type[BaseException] | None, _value: BaseException | None, _traceback: TracebackType | None
+    ) -> None: ...
+    @property
+    def lsn(self) -> int: ...
+    def create_table(
+        self, name: str, schema: _ArrowSchema, key: str, vector: str | None = None, metric: _Metric = "cosine"
+    ) -> int: ...
+    def put(self, table: str, rows: _Rows) -> int: ...
+    def delete(self, table: str, keys: _Keys) -> int: ...
+    def commit(self, changes: Sequence[_Change]) -> int: ...
+    def compare_and_swap(self, table: str, key: _Key, generation: int, row: _Rows) -> int | None: ...
+    def refresh(self) -> int: ...
+    def snapshot(self) -> Snapshot: ...
+    def get(self, table: str, key: _Key) -> Rows | None: ...
+    def scan(
+        self,
+        table: str,
+        filter: Mapping[str, _Value] | None = None,  # noqa: A002 (the public name)
+        columns: Sequence[str] | None = None,
+    ) -> Rows: ...
+    def search(
+        self,
+        table: str,
+        queries: _Vectors,
+        k: int,
+        where: Mapping[str, _Value] | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> Rows: ...
+    def verify(self) -> _Verified: ...
+    def stats(self) -> _Stats: ...
+
+@final
+class VectorSearch:
+    def __new__(cls, vectors: _Vectors, metric: _Metric = "cosine") -> Self: ...
+    def __len__(self) -> int: ...
+    def search(self, queries: _Vectors, k: int) -> Rows: ...
