@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from perfuse.errors import Overloaded
 from perfuse.requests import Preview, Request, Result
 from perfuse.wire import Modality, ModelInfo
 
@@ -61,6 +62,10 @@ class Pool(Protocol):
 
     def counters(self) -> Mapping[str, float]:
         """Counters and gauges of all engines by metric name, summed."""
+        ...
+
+    def refusal(self) -> Overloaded | None:
+        """Why a new request would be refused now; asked before its body is read."""
         ...
 
     async def run(

@@ -1,0 +1,41 @@
+"""What /diffuse and /plan have in common: who asks, what for, and how the answer goes out."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from perfuse.api.events import EventStream, Gone, unless_gone
+from perfuse.api.generate import Asked, authorised, front_of, generate, read, wants_stream
+from perfuse.api.middleware import exchange_of
+from perfuse.api.schemas import DiffuseText, PlanTrajectory
+from perfuse.queue.ledger import Kind
+
+JSON = "application/json"
+
+
+async def answer(request: Request, kind: Kind, schema: type[DiffuseText | PlanTrajectory]) -> Response:
+    """Generate what the body asks for.
+
+    Args:
+        request: not yet read.
+        kind: which route this is.
+        schema: what its body must be.
+
+    Raises:
+        PerfuseError: refused or failed.
+    """
+    principal = authorised(request, "generate")
+    front = front_of(request)
+    if (refusal := front.pool.refusal()) is not None:
+        front.meter.shed("overloaded")
+        raise refusal
+    body = await read(request, schema)
+    asked = Asked(kind=kind, body=body, principal=principal, exchange=exchange_of(request.scope))
+    if wants_stream(request, body):
+        return EventStream(front, asked)
+    content = await unless_gone(generate(front, asked), request.receive)
+    if content is None:
+        front.meter.client_gone(kind)
+        return Gone()
+    return Response(content, media_type=JSON)

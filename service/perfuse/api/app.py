@@ -1,0 +1,88 @@
+"""The HTTP application: routes, problems and middleware around a pool of engines and a ledger.
+
+    app = create_app(pool=pool, ledger=ledger, secret=secret, keyring=keyring, max_body_bytes=1_000_000)
+
+The ledger is opened and closed by whoever made it, the pool likewise.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from perfuse import __version__
+from perfuse.api import openapi
+from perfuse.api.auth import Keyring
+from perfuse.api.generate import Front
+from perfuse.api.middleware import BodyLimit, LocalGate, RequestContext, exchange_of
+from perfuse.api.pool import Pool
+from perfuse.api.problems import MethodNotAllowed, response_of
+from perfuse.api.routes import diffuse, generations, health, models, plan
+from perfuse.errors import NotFound, PerfuseError
+from perfuse.ids import Minter
+from perfuse.metrics import Metrics
+from perfuse.queue.ledger import Ledger
+
+_ROUTERS = (diffuse.router, plan.router, generations.router, models.router, health.router)
+_METHOD_NOT_ALLOWED = 405
+
+
+def create_app(*, pool: Pool, ledger: Ledger, secret: bytes, keyring: Keyring, max_body_bytes: int) -> FastAPI:
+    """The application.
+
+    Args:
+        pool: computes requests.
+        ledger: keeps what was generated; open.
+        secret: signs generation ids.
+        keyring: the keys; empty: everybody on this machine, and nobody else.
+        max_body_bytes: longest request body.
+    """
+    app = documented_app()
+    meter = Metrics(pool.counters)
+    app.state.front = Front(pool=pool, ledger=ledger, minter=Minter(secret), keyring=keyring, meter=meter)
+    app.add_exception_handler(PerfuseError, _refused)
+    app.add_exception_handler(HTTPException, _not_routed)
+    app.add_middleware(BodyLimit, limit=max_body_bytes)
+    if keyring.empty:
+        app.add_middleware(LocalGate)
+    app.add_middleware(RequestContext, meter=meter)
+    return app
+
+
+def documented_app() -> FastAPI:
+    """The routes alone, enough for `openapi()`."""
+    app = FastAPI(
+        title="perfuse",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    for router in _ROUTERS:
+        app.include_router(router)
+    for router in _ROUTERS:
+        app.include_router(router, prefix="/v1", include_in_schema=False)
+    app.openapi = functools.cache(functools.partial(openapi.describe, app))  # type: ignore[method-assign]
+    return app
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, PerfuseError)
+    return response_of(error, exchange_of(request.scope).request_id)
+
+
+def _not_routed(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    path = request.url.path
+    if error.status_code == _METHOD_NOT_ALLOWED:
+        allowed = (error.headers or {}).get("Allow", "")
+        refused = MethodNotAllowed(f"{request.method} is not possible on {path}", hint=f"it takes {allowed}")
+        response = response_of(refused, exchange_of(request.scope).request_id)
+        response.headers["allow"] = allowed
+        return response
+    return response_of(NotFound(f"there is nothing at {path}", hint="see /docs"), exchange_of(request.scope).request_id)

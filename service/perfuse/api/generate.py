@@ -1,0 +1,174 @@
+"""One generation from body to answer: parse, run on the engines, record, assemble. Shared by /diffuse and /plan."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+from pydantic import BaseModel, ValidationError
+from starlette.requests import Request
+
+from perfuse import logging, metrics
+from perfuse.api.auth import Keyring, Principal, Scope
+from perfuse.api.middleware import Exchange
+from perfuse.api.pool import Completed, Event, Pool
+from perfuse.api.problems import MalformedBody, invalid_fields
+from perfuse.api.schemas import DiffuseText, Head, PlanOutcome, PlanTrajectory, Tail, TextOutcome, TimingMs
+from perfuse.errors import Overloaded, Unavailable
+from perfuse.ids import Minter
+from perfuse.queue.ledger import Generation, Kind, Ledger, LedgerUnavailable
+from perfuse.requests import TextResult
+
+_log = logging.get(__name__)
+_encode = msgspec.json.Encoder().encode
+
+LEDGER_SECONDS = 2.0
+"""How long an answer waits for the ledger before it goes out with `recorded: false`."""
+
+BodyT = TypeVar("BodyT", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Front:
+    """What the routes work with."""
+
+    pool: Pool
+    ledger: Ledger
+    minter: Minter
+    keyring: Keyring
+    meter: metrics.Metrics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A validated request and whom it is for."""
+
+    kind: Kind
+    body: DiffuseText | PlanTrajectory
+    principal: Principal
+    exchange: Exchange
+
+
+def front_of(request: Request) -> Front:
+    """The front an app was made with."""
+    front: Front = request.app.state.front
+    return front
+
+
+def authorised(request: Request, scope: Scope) -> Principal:
+    """Whom the request comes from. Raises Unauthenticated or Forbidden."""
+    principal = front_of(request).keyring.principal(request.headers.get("authorization"))
+    principal.require(scope)
+    return principal
+
+
+def parse(raw: bytes, kind: type[BodyT]) -> BodyT:
+    """The body as `kind`. Raises MalformedBody or InvalidFields."""
+    try:
+        return kind.model_validate_json(raw)
+    except ValidationError as error:
+        raise invalid_fields(error) from None
+
+
+async def read(request: Request, kind: type[BodyT]) -> BodyT:
+    """The body of a request as `kind`. Raises PayloadTooLarge, MalformedBody or InvalidFields."""
+    raw = await request.body()
+    try:
+        raw.decode()
+    except UnicodeDecodeError as error:
+        raise MalformedBody(
+            f"the body is not UTF-8: byte {error.start} is 0x{raw[error.start]:02x}",
+            hint="send one JSON object in UTF-8",
+        ) from None
+    return parse(raw, kind)
+
+
+def wants_stream(request: Request, body: DiffuseText | PlanTrajectory) -> bool:
+    """Whether the answer is to be server-sent events."""
+    return body.stream or "text/event-stream" in request.headers.get("accept", "")
+
+
+async def generate(front: Front, asked: Asked, on_event: Callable[[Event], None] | None = None) -> bytes:
+    """The answer as JSON; recorded before it is returned.
+
+    Args:
+        front: what to work with.
+        asked: the request.
+        on_event: told of admission, previews and restarts.
+
+    Raises:
+        PerfuseError: refused or failed.
+    """
+    body, seed = asked.body, asked.body.drawn_seed()
+    record = body.record(seed)
+    try:
+        done = await front.pool.run(
+            body.served_as,
+            record,
+            priority=body.priority,
+            deadline_seconds=None if body.deadline_ms is None else body.deadline_ms / 1000,
+            on_event=on_event,
+        )
+    except Overloaded:
+        front.meter.shed("overloaded")
+        raise
+    except Unavailable:
+        front.meter.shed("unavailable")
+        raise
+    front.meter.generated(asked.kind, done.queue_seconds, done.compute_seconds, done.restarts)
+    outcome = msgspec.Raw(_encode(_outcome(done)))
+    identity = front.minter.mint(asked.principal.tenant)
+    generation = Generation(
+        id=front.minter.check(identity, asked.principal.tenant),
+        tenant=asked.principal.tenant,
+        created=time.time(),
+        kind=asked.kind,
+        model=done.result.model,
+        seed=seed,
+        snapshot=done.lsn,
+        request=msgspec.Raw(_encode(record)),
+        result=outcome,
+    )
+    recorded = await _record(front, generation)
+    head = Head(id=identity, model=done.result.model)
+    tail = Tail(
+        seed=seed,
+        snapshot=done.lsn,
+        restarts=done.restarts,
+        recorded=recorded,
+        timing_ms=TimingMs(
+            queue=_ms(done.queue_seconds), compute=_ms(done.compute_seconds), total=_ms(asked.exchange.seconds())
+        ),
+    )
+    return joined(_encode(head), bytes(outcome), _encode(tail))
+
+
+def _outcome(done: Completed) -> TextOutcome | PlanOutcome:
+    result = done.result
+    return TextOutcome.of(result) if isinstance(result, TextResult) else PlanOutcome.of(result)
+
+
+async def _record(front: Front, generation: Generation) -> bool:
+    began = time.perf_counter()
+    try:
+        async with asyncio.timeout(LEDGER_SECONDS):
+            await front.ledger.record(generation)
+    except (LedgerUnavailable, TimeoutError) as error:
+        front.meter.recorded(None)
+        _log.warning("generation_not_recorded", reason=str(error) or "the ledger did not answer in time")
+        return False
+    front.meter.recorded(time.perf_counter() - began)
+    return True
+
+
+def joined(*objects: bytes) -> bytes:
+    """JSON objects as one, in order. Their keys differ and none is empty."""
+    return b"{" + b",".join(part[1:-1] for part in objects) + b"}"
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)

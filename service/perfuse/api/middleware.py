@@ -1,0 +1,146 @@
+"""What every request passes, as pure ASGI: request id and last resort, the local gate, the body limit."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from dataclasses import dataclass, field
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bound_contextvars
+
+from perfuse import logging, metrics
+from perfuse.api.auth import check_local
+from perfuse.api.problems import UnsupportedMediaType, response_of
+from perfuse.errors import PayloadTooLarge, PerfuseError
+
+_log = logging.get(__name__)
+
+REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}\Z")
+_SERVER_ERROR = 500
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request on its way: its id, when it came, what was answered."""
+
+    request_id: str
+    kind: metrics.Kind
+    started: float = field(default_factory=time.perf_counter)
+    status: int = 0
+
+    def seconds(self) -> float:
+        """Since it came."""
+        return time.perf_counter() - self.started
+
+
+def exchange_of(scope: Scope) -> Exchange:
+    """The exchange that `RequestContext` put into the scope."""
+    exchange: Exchange = scope["perfuse.exchange"]
+    return exchange
+
+
+class RequestContext:
+    """Outermost: accepts or mints the request id, echoes it, counts, and answers what nothing else has caught."""
+
+    def __init__(self, app: ASGIApp, *, meter: metrics.Metrics) -> None:
+        self._app = app
+        self._meter = meter
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        identity = given if REQUEST_ID.match(given) else secrets.token_hex(8)
+        exchange = scope["perfuse.exchange"] = Exchange(identity, metrics.kind_of(scope["path"]))
+        header = (b"x-request-id", identity.encode())
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                exchange.status = message["status"]
+                message["headers"] = [*message["headers"], header]
+            await send(message)
+
+        self._meter.request_begins()
+        with bound_contextvars(request_id=identity):
+            try:
+                await self._app(scope, receive, send_with_id)
+            except Exception as error:  # noqa: BLE001  # the boundary of the process: the client gets an answer
+                _log.error("request_failed", exc_info=error, kind=exchange.kind)
+                if not exchange.status:
+                    internal = PerfuseError("something failed that should not have", hint="see the server's log")
+                    await response_of(internal, identity)(scope, receive, send_with_id)
+            finally:
+                self._meter.request_ends(exchange.kind, exchange.status, exchange.seconds())
+                grave = exchange.status >= _SERVER_ERROR and exchange.kind != "health"
+                level = _log.warning if grave else _log.debug
+                level("request_finished", kind=exchange.kind, status=exchange.status, seconds=exchange.seconds())
+
+
+class LocalGate:
+    """For servers without keys: Host and Origin must be this machine, posts must be JSON."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            try:
+                check_local(headers.get("host"), headers.get("origin"))
+                if scope["method"] == "POST":
+                    _check_json(headers.get("content-type", ""))
+            except PerfuseError as error:
+                await response_of(error, exchange_of(scope).request_id)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _check_json(content_type: str) -> None:
+    if content_type.partition(";")[0].strip().lower() != "application/json":
+        raise UnsupportedMediaType(
+            f"expected content-type application/json, got {content_type!r}",
+            hint="add the header `Content-Type: application/json`",
+        )
+
+
+class BodyLimit:
+    """Refuses bodies over `limit` bytes: by their declared length at once, else while they arrive."""
+
+    def __init__(self, app: ASGIApp, *, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isdigit() and int(declared) > self._limit:
+            error = self._too_large(f"{declared} bytes")
+            await response_of(error, exchange_of(scope).request_id)(scope, receive, send)
+            return
+        seen = 0
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            if message["type"] == "http.request":
+                seen += len(message.get("body", b""))
+                if seen > self._limit:
+                    raise self._too_large("more")
+            return message
+
+        await self._app(scope, counted, send)
+
+    def _too_large(self, came: str) -> PayloadTooLarge:
+        return PayloadTooLarge(
+            f"the body may have {self._limit} bytes, {came} came",
+            hint="send less, or raise --max-body-bytes on the server",
+        )

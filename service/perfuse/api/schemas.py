@@ -1,0 +1,293 @@
+"""The bodies of HTTP requests and answers. Unknown fields are refused; every number has bounds.
+
+Request bodies are pydantic models, validated straight from the bytes and mapped once onto the records of
+`perfuse.requests`. Answers are plain dataclasses: msgspec writes them, pydantic only describes them in openapi.yaml.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from perfuse.queue.ledger import Kind
+from perfuse.requests import (
+    Candidates,
+    FinishReason,
+    Goal,
+    PlanStatus,
+    Sampler,
+    TextRequest,
+    TextResult,
+    Trajectory,
+    TrajectoryRequest,
+    TrajectoryResult,
+    Verification,
+)
+from perfuse.wire import Modality
+
+MAX_SEED = 2**63 - 1
+_MINTED_SEED_BITS = 53
+"""Minted seeds are exact in JSON readers that know only doubles."""
+
+Coordinate = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
+ModelName = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class _Common(_Body):
+    """What every generating request can say."""
+
+    model: ModelName | None = Field(None, description="a name from /models; None: the default of the modality")
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = Field(None, description="None: drawn and returned")
+    deadline_ms: Annotated[float, Field(gt=0, le=3_600_000, allow_inf_nan=False)] | None = Field(
+        None, description="time after which the best result so far is returned"
+    )
+    priority: Annotated[int, Field(ge=-10, le=10)] = Field(0, description="higher is sooner")
+    reproducible: bool = Field(
+        default=False, description="same build, CPU kind, snapshot and seed give the same bytes in any company"
+    )
+    stream: bool = Field(default=False, description="answer with server-sent events")
+
+    def drawn_seed(self) -> int:
+        """The seed asked for, or a fresh one."""
+        return secrets.randbits(_MINTED_SEED_BITS) if self.seed is None else self.seed
+
+
+class DiffuseText(_Common):
+    """Fill text between `prefix` and `suffix` (or at the marks of `template`), as `prompt` says."""
+
+    served_as: ClassVar[Modality] = "text"
+
+    modality: Literal["text"]
+    prompt: str = Field("", description="what to write, in words")
+    prefix: str = Field("", description="text before the fill, returned unchanged")
+    suffix: str = Field("", description="text after the fill, returned unchanged")
+    template: str | None = Field(None, description="text with <mask> or <mask:N> marks, instead of prefix and suffix")
+    length: Annotated[int, Field(ge=1, le=65_536)] | None = Field(None, description="most tokens of the fill")
+    language: Annotated[str, Field(min_length=1, max_length=32)] = "python"
+    sampler: Sampler = "auto"
+    steps: Annotated[int, Field(ge=1, le=4096)] | None = Field(None, description="most forwards")
+    temperature: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = Field(0.0, description="0: most likely")
+    guidance: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = Field(1.0, description="1: off")
+    n: Annotated[int, Field(ge=1, le=64)] = Field(1, description="number of outputs")
+
+    def record(self, seed: int) -> TextRequest:
+        """The engine's request."""
+        return TextRequest(
+            prompt=self.prompt,
+            prefix=self.prefix,
+            suffix=self.suffix,
+            template=self.template,
+            length=self.length,
+            language=self.language,
+            model=self.model,
+            sampler=self.sampler,
+            steps=self.steps,
+            temperature=self.temperature,
+            guidance=self.guidance,
+            seed=seed,
+            n=self.n,
+            reproducible=self.reproducible,
+        )
+
+
+class PlanGoal(_Body):
+    """A position to be reached."""
+
+    position: Annotated[list[Coordinate], Field(min_length=2, max_length=2)] = Field(description="x, y in metres")
+    tolerance: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = Field(0.5, description="metres")
+
+
+class PlanTrajectory(_Common):
+    """Plan a trajectory from `state` to `goal`."""
+
+    served_as: ClassVar[Modality] = "trajectory"
+
+    domain: Literal["trajectory"]
+    environment: Annotated[str, Field(min_length=1, max_length=200)]
+    state: Annotated[list[Coordinate], Field(min_length=4, max_length=4)] = Field(description="x, y, vx, vy")
+    goal: PlanGoal
+    candidates: Annotated[int, Field(ge=1, le=256)] = Field(16, description="plans drawn")
+    steps: Annotated[int, Field(ge=1, le=1000)] = Field(8, description="denoising steps")
+
+    def record(self, seed: int) -> TrajectoryRequest:
+        """The engine's request."""
+        return TrajectoryRequest(
+            environment=self.environment,
+            state=tuple(self.state),
+            goal=Goal(position=tuple(self.goal.position), tolerance=self.goal.tolerance),
+            candidates=self.candidates,
+            steps=self.steps,
+            model=self.model,
+            seed=seed,
+            reproducible=self.reproducible,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimingMs:
+    """Milliseconds waited for a first step, spent computing, and between request and answer."""
+
+    queue: float
+    compute: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilledText:
+    """One output: `text` is prefix + `fill` + suffix."""
+
+    text: str
+    fill: str
+    finish_reason: FinishReason
+    confidence: float
+    steps_done: int
+    forwards: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextOutcome:
+    """What was generated. `confidence` is the mean over the outputs, `steps_done` the most of any."""
+
+    outputs: tuple[FilledText, ...]
+    confidence: float
+    steps_done: int
+
+    @classmethod
+    def of(cls, result: TextResult) -> TextOutcome:
+        """The part of a result that clients see."""
+        outputs = tuple(
+            FilledText(
+                text=output.text,
+                fill=output.fill,
+                finish_reason=output.finish_reason,
+                confidence=output.confidence,
+                steps_done=output.steps_done,
+                forwards=output.forwards,
+            )
+            for output in result.outputs
+        )
+        return cls(
+            outputs=outputs,
+            confidence=sum(output.confidence for output in outputs) / max(1, len(outputs)),
+            steps_done=max((output.steps_done for output in outputs), default=0),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOutcome:
+    """The best candidate and the verdict on it."""
+
+    status: PlanStatus
+    engine: str
+    trajectory: Trajectory | None
+    verification: Verification
+    candidates: Candidates
+    confidence: float
+    steps_done: int
+
+    @classmethod
+    def of(cls, result: TrajectoryResult) -> PlanOutcome:
+        """The part of a result that clients see."""
+        return cls(
+            status=result.status,
+            engine=result.engine,
+            trajectory=result.trajectory,
+            verification=result.verification,
+            candidates=result.candidates,
+            confidence=result.confidence,
+            steps_done=result.steps_done,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """How every answer begins."""
+
+    id: str
+    model: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tail:
+    """How every answer ends. `recorded` says whether feedback can refer to the id, `snapshot` what the store held."""
+
+    seed: int
+    snapshot: int
+    restarts: int
+    recorded: bool
+    timing_ms: TimingMs
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffuseAnswer(Tail, TextOutcome, Head):
+    """Answer of /diffuse."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanAnswer(Tail, PlanOutcome, Head):
+    """Answer of /plan."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationAnswer:
+    """Answer of /generations/{id}: the request as understood, and what came out."""
+
+    id: str
+    kind: Kind
+    created: float
+    model: str
+    seed: int
+    snapshot: int
+    request: dict[str, object]
+    result: dict[str, object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelAnswer:
+    """One served model; `limit` is the longest canvas in tokens, or the number of plan tokens."""
+
+    name: str
+    modality: Modality
+    parameters: int
+    dtype: str
+    limit: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelsAnswer:
+    """Answer of /models."""
+
+    models: tuple[ModelAnswer, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatusAnswer:
+    """Answer of /livez and /readyz."""
+
+    status: Literal["alive", "ready"]
+    ledger: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionAnswer:
+    """Answer of /version."""
+
+    version: str
+    protocol: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProblemKindAnswer:
+    """Answer of /problems/{code}, where the `type` of a problem points."""
+
+    code: str
+    title: str
+    status: int
+    meaning: str

@@ -1,0 +1,50 @@
+"""`perfuse bench`: what the server costs, measured on this machine."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from perfuse import logging
+from perfuse.cli.terminal import emit, emit_json, interactive, say
+
+app = typer.Typer(help="Measure the server.", no_args_is_help=True)
+
+Json = Annotated[bool, typer.Option("--json", help="JSON to stdout")]
+
+
+@app.command()
+def serve(*, requests: Annotated[int, typer.Option(help="requests per measurement")] = 300, json: Json = False) -> None:
+    """What front and engine add to a direct call of the same pipeline; starts a server of its own."""
+    from perfuse.evaluation.bench_serve import run
+
+    logging.configure("bench", level="warning")
+    if interactive():
+        say("measuring, about a minute")
+    _show(run(requests=requests).as_dict(), json=json)
+
+
+@app.command()
+def latency(
+    *,
+    load: Annotated[float, typer.Option(help="share of the measured capacity")] = 0.7,
+    seconds: Annotated[float, typer.Option(help="length of the mix")] = 30.0,
+    threads: Annotated[int, typer.Option(help="compute threads")] = 1,
+    json: Json = False,
+) -> None:
+    """Short requests beside 64-step ones, against short requests alone."""
+    from perfuse.evaluation.bench_latency import run
+
+    logging.configure("bench", level="warning")
+    if interactive():
+        say(f"measuring, about {2 * seconds:.0f} s")
+    _show(run(load_share=load, seconds=seconds, threads=threads).as_dict(), json=json)
+
+
+def _show(figures: dict[str, float], *, json: bool) -> None:
+    if json:
+        emit_json(figures)
+        return
+    width = max(map(len, figures))
+    emit("\n".join(f"{name:<{width}}  {value:.4g}" for name, value in figures.items()))

@@ -1,0 +1,88 @@
+"""`perfuse eval`: the scripts behind every published figure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from perfuse import logging
+from perfuse.cli.terminal import emit_json, say
+
+app = typer.Typer(help="Measure the models.", no_args_is_help=True)
+
+Model = Annotated[Path | None, typer.Option(help="model folder; the shipped one if not given")]
+Tasks = Annotated[int, typer.Option(help="held-out tasks")]
+Json = Annotated[bool, typer.Option("--json", help="JSON to stdout (always so; for symmetry)", hidden=True)]
+
+
+@app.command()
+def code(
+    *,
+    model: Model = None,
+    twin: Annotated[Path | None, typer.Option(help="folder of the autoregressive twin")] = None,
+    tasks: Tasks = 500,
+    baselines: Annotated[bool, typer.Option(help="measure the rows beside it too")] = True,
+    json: Json = False,
+) -> None:
+    """pass@1 on held-out combinations of operation and type, beside four baselines."""
+    from perfuse.evaluation import code as evaluation
+
+    _begin(json=json)
+    folder, other = model or evaluation.PRETRAINED / "code-small", twin or evaluation.PRETRAINED / "code-small-ar"
+    emit_json(evaluation.evaluate_code(folder, other, tasks=tasks, baselines=baselines))
+
+
+@app.command()
+def infill(*, model: Model = None, tasks: Tasks = 500, json: Json = False) -> None:
+    """Pass rate of filled gaps, with the suffix shown and withheld; prefix and suffix must come back unchanged."""
+    from perfuse.evaluation import code as evaluation
+
+    _begin(json=json)
+    folder = model or evaluation.PRETRAINED / "code-small"
+    emit_json(evaluation.evaluate_infill(folder, tasks=tasks))
+
+
+@app.command()
+def maze2d(
+    *,
+    model: Model = None,
+    maze: Annotated[str, typer.Option(help="umaze, medium or large")] = "umaze",
+    episodes: Annotated[int, typer.Option(help="executed plans")] = 200,
+    candidates: Annotated[int, typer.Option(help="plans drawn per episode")] = 16,
+    steps: Annotated[int, typer.Option(help="denoising steps")] = 8,
+    references: Annotated[bool, typer.Option("--references", help="reproduce D4RL's two reference scores")] = False,
+    json: Json = False,
+) -> None:
+    """D4RL's score of executed plans, beside baselines."""
+    from perfuse.evaluation import maze2d as evaluation
+
+    _begin(json=json)
+    if references:
+        emit_json(evaluation.references(maze))
+        return
+    from perfuse.pipelines.shipped import SHIPPED
+
+    folder = model or SHIPPED / f"maze2d-{maze}"
+    emit_json(evaluation.evaluate(folder, maze, episodes, candidates=candidates, steps=steps))
+
+
+@app.command()
+def reproducible(
+    *,
+    cases: Annotated[int, typer.Option(help="random requests")] = 100,
+    seed: Annotated[int, typer.Option(help="of the cases")] = 0,
+    json: Json = False,
+) -> None:
+    """Whether reproducible requests give the same bytes alone and in company, and what that costs."""
+    from perfuse.evaluation.reproducibility import measure
+
+    _begin(json=json)
+    emit_json(measure(cases=cases, seed=seed).as_dict())
+
+
+def _begin(*, json: bool) -> None:
+    logging.configure("eval", level="warning" if json else "info")
+    if not json:
+        say("measuring; the result goes to stdout as JSON")

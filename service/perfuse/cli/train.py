@@ -1,0 +1,80 @@
+"""`perfuse train`: make the shipped models anew, from data that is at hand on every machine."""
+
+from __future__ import annotations
+
+import logging
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from perfuse import logging as perfuse_logging
+from perfuse.cli.terminal import emit
+
+app = typer.Typer(help="Train the starter models.", no_args_is_help=True)
+
+Out = Annotated[Path, typer.Option(help="folder for the state and, at the end, the model")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+Seed = Annotated[int, typer.Option(help="of everything random")]
+Resume = Annotated[bool, typer.Option("--resume", help="continue from the state in --out")]
+Minutes = Annotated[float, typer.Option(help="wall-clock budget")]
+
+
+class Twin(StrEnum):
+    """Baselines of the same size."""
+
+    AR = "ar"
+
+
+@app.command()
+def code(
+    *,
+    out: Out = Path("runs/code"),
+    minutes: Minutes = 70.0,
+    twin: Annotated[Twin | None, typer.Option(help="train this baseline instead")] = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    resume: Resume = False,
+    vocabulary: Annotated[int, typer.Option(help="entries of the tokenizer")] = 2048,
+    layers: Annotated[int, typer.Option(help="transformer blocks")] = 6,
+) -> None:
+    """Train code-small: sentences to Python functions, and infilling. Prints the model's folder."""
+    from perfuse.training.recipes.code import CodeConfig, main
+
+    _log()
+    config = CodeConfig(
+        out=out,
+        minutes=minutes,
+        twin=None if twin is None else "ar",
+        device=device,
+        seed=seed,
+        resume=resume,
+        vocabulary=vocabulary,
+        layers=layers,
+    )
+    emit(str(main(config)))
+
+
+@app.command()
+def maze2d(
+    *,
+    out: Out = Path("runs/maze2d"),
+    maze: Annotated[str, typer.Option(help="umaze, medium or large")] = "umaze",
+    minutes: Minutes = 4.0,
+    device: Device = "auto",
+    seed: Seed = 0,
+    resume: Resume = False,
+    samples: Annotated[int, typer.Option(help="simulator steps of data")] = 1_000_000,
+) -> None:
+    """Train a maze2d planner from simulated controller data. Prints the model's folder."""
+    from perfuse.training.recipes.maze2d import MazeConfig, main
+
+    _log()
+    config = MazeConfig(out=out, maze=maze, minutes=minutes, device=device, seed=seed, resume=resume, samples=samples)
+    emit(str(main(config)))
+
+
+def _log() -> None:
+    perfuse_logging.configure("train")
+    logging.captureWarnings(capture=True)

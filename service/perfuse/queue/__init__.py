@@ -1,0 +1,1 @@
+"""The ledger of generations, on SQLite or Redis. No torch."""
