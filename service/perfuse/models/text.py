@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from perfuse.errors import CheckpointError
-from perfuse.models.call import Call, Output
+from perfuse.models.call import Call, Network, Output
 from perfuse.models.tokenizer import NULL, TextTokenizer
 from perfuse.models.unified import DiffusionConfig, UnifiedScoreNetwork
 
@@ -108,7 +108,7 @@ class TextNetwork:
 class LoadedText:
     """A text model read from its folder."""
 
-    network: TextNetwork
+    network: Network
     tokenizer: TextTokenizer
     config: TextConfig
     parameters: int

@@ -1,4 +1,4 @@
-"""The generator: every template runs, tests tell neighbours apart, the split holds out combinations and nothing else."""
+"""The generator: every template runs, tests tell tasks apart, the split holds out combinations and nothing else."""
 
 from __future__ import annotations
 
