@@ -24,7 +24,7 @@ from perfuse.engine.loop import AnyPipeline
 from perfuse.errors import CheckpointError
 from perfuse.models.call import Call, Output
 from perfuse.pipelines.contract import Demand, Run
-from perfuse.requests import TextOutput, TextRequest, TextResult
+from perfuse.requests import Request, TextOutput, TextRequest, TextResult
 
 BEHAVIOURS = ("", "kill", "raise", "nan", "wedge")
 
@@ -86,6 +86,7 @@ class Pipeline:
 class Loaded:
     pipelines: dict[str, AnyPipeline]
     models: list[wire.ModelInfo]
+    warm_ups: dict[str, Request]
 
 
 def load(folders: Sequence[Path] = (), *, device: str = "auto") -> Loaded:
@@ -93,7 +94,9 @@ def load(folders: Sequence[Path] = (), *, device: str = "auto") -> Loaded:
     if "corrupt" in names:
         raise CheckpointError("the model file is cut short: expected 10 bytes, got 9", hint="download it again")
     info = wire.ModelInfo(name="scripted@1", modality="text", parameters=1, dtype="float32", limit=64)
-    return Loaded({"text": Pipeline(Device(poisoned="poisoned" in names))}, [info])
+    return Loaded(
+        {"text": Pipeline(Device(poisoned="poisoned" in names))}, [info], {"text": TextRequest(prompt="warm")}
+    )
 
 
 if __name__ == "__main__":

@@ -67,8 +67,8 @@ class Child:
     Args:
         name: for the log.
         spawn: starts it.
-        settled: whether an incarnation started at this time and living now has proved itself (so that its death is an
-            accident, not a failure to start).
+        settled: asked once when an incarnation has died: whether it had been up, so that its death is an accident and
+            not a failure to start.
         stuck: seconds for which the running incarnation has shown no sign of life.
     """
 
@@ -77,7 +77,7 @@ class Child:
         name: str,
         spawn: Spawn,
         *,
-        settled: Callable[[float, float], bool],
+        settled: Callable[[], bool],
         stuck: Callable[[float], float] = lambda _now: 0.0,
     ) -> None:
         self.name = name
@@ -88,7 +88,6 @@ class Child:
         self._stuck = stuck
         self._backoff = Backoff()
         self._process: Process | None = None
-        self._started_at = 0.0
         self._due = 0.0
 
     @property
@@ -114,7 +113,6 @@ class Child:
                 self._due = now + ASK_AGAIN_SECONDS
                 return
             self.incarnations += 1
-            self._started_at = now
 
     def seconds_until_due(self, now: float) -> float | None:
         """Until the next start. None: it runs."""
@@ -124,7 +122,7 @@ class Child:
         """The exit status (negative: the signal) if the process has died since the last look."""
         if self._process is None or (status := self._process.poll()) is None:
             return None
-        settled = self._settled(self._started_at, now)
+        settled = self._settled()
         self._ever_settled |= settled
         delay = self._backoff.died(settled=settled)
         self._process = None

@@ -59,14 +59,19 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         parent: process id of the supervisor.
         listen_fd: the inherited listening socket.
+        ready_fd: a pipe on which the supervisor learns that the child is up, -1 if nobody wants to know.
     """
 
     parent: int
     listen_fd: int
+    ready_fd: int = -1
     part: ClassVar[str] = "part"
 
     def listening_socket(self) -> socket.socket:
-        """The inherited socket, not blocking."""
+        """The inherited socket, not blocking. Taking it tells the supervisor that the child is up."""
+        if self.ready_fd >= 0:
+            os.write(self.ready_fd, b"\0")
+            os.close(self.ready_fd)
         inherited = socket.socket(fileno=self.listen_fd)
         inherited.settimeout(0)
         return inherited

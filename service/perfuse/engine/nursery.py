@@ -8,6 +8,7 @@ it. Neither ends with the other: a dead nursery is started again while its engin
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -136,6 +137,8 @@ def main(run: Run | None = None) -> int:
         from perfuse.engine import worker
 
         run = worker.run
+    gc.collect()
+    gc.freeze()  # the collector would otherwise touch, and so copy, the shared pages in every engine
     control = launch.listening_socket()
     control.settimeout(None)
     control.send(_READY)

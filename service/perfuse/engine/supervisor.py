@@ -11,7 +11,6 @@ import os
 import select
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -30,7 +29,6 @@ from perfuse.errors import ConfigError
 _log = logging.get(__name__)
 
 POLL_SECONDS = 0.5
-FRONT_SETTLES_SECONDS = 2.0
 _KILL_GRACE_SECONDS = 5.0
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
@@ -108,9 +106,10 @@ class Supervisor:
         self._engine_sockets = engine_sockets
         self._stop_signals = 0
         self._nursery = Nursery(commands.nursery, engine_sockets)
-        self._nursery_child = Child("nursery", self._nursery.start, settled=lambda _at, _now: self._nursery.ready)
+        self._nursery_child = Child("nursery", self._nursery.start, settled=lambda: self._nursery.ready)
         self._engines = [self._engine(index) for index in range(config.workers)]
-        self._front = Child("front", self._spawn_front, settled=lambda at, now: now - at >= FRONT_SETTLES_SECONDS)
+        self._front = Child("front", self._spawn_front, settled=self._front_is_up)
+        self._front_ready = -1
 
     def run(self) -> int:
         """Serve until told to stop, or until a child says that there is no hope."""
@@ -181,15 +180,29 @@ class Supervisor:
 
     # starting ------------------------------------------------------------------------------------------------------
 
-    def _spawn_front(self, incarnation: int) -> subprocess.Popen[bytes]:
+    def _spawn_front(self, incarnation: int) -> Process:
         del incarnation
+        if self._front_ready >= 0:
+            os.close(self._front_ready)
+        self._front_ready, ready = os.pipe()
+        os.set_blocking(self._front_ready, False)
         record = launch.FrontLaunch(
             parent=os.getpid(),
             listen_fd=self._listener.fileno(),
+            ready_fd=ready,
             engines=[bound.getsockname() for bound in self._engine_sockets],
             config=launch.settings_of(self._config, self._listener.getsockname()[1]),
         )
-        return launch.spawn(self._commands.front, record, [record.listen_fd])
+        try:
+            return launch.spawn(self._commands.front, record, [record.listen_fd, ready])
+        finally:
+            os.close(ready)
+
+    def _front_is_up(self) -> bool:
+        try:
+            return bool(os.read(self._front_ready, 1))
+        except BlockingIOError:
+            return False
 
     def _engine(self, index: int) -> Child:
         config = self._config
@@ -222,7 +235,7 @@ class Supervisor:
             alive = sign_of_life()
             return 0.0 if alive is None else now - alive
 
-        child = Child(f"engine-{index}", spawn, settled=lambda _at, _now: sign_of_life() is not None, stuck=stuck)
+        child = Child(f"engine-{index}", spawn, settled=lambda: sign_of_life() is not None, stuck=stuck)
         return child
 
 

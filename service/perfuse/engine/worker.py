@@ -25,7 +25,7 @@ from perfuse.engine.run import Job
 from perfuse.engine.server import EngineServer
 from perfuse.errors import CheckpointError, InvalidRequest, PerfuseError
 from perfuse.pipelines import shipped
-from perfuse.requests import Goal, Preview, Request, Result, TextRequest, TrajectoryRequest
+from perfuse.requests import Preview, Request, Result
 
 _log = logging.get(__name__)
 
@@ -63,6 +63,11 @@ class Loaded(Protocol):
         """All loaded models."""
         ...
 
+    @property
+    def warm_ups(self) -> Mapping[str, Request]:
+        """A small request per modality that touches every network."""
+        ...
+
 
 class Load(Protocol):
     """Loads model folders (none: the shipped ones) for a device. Raises CheckpointError."""
@@ -70,30 +75,20 @@ class Load(Protocol):
     def __call__(self, folders: Sequence[Path] = (), *, device: str = "auto") -> Loaded: ...  # noqa: D102
 
 
-WARM_UPS: Mapping[str, Request] = {
-    "text": TextRequest(prompt="add two numbers", prefix="def add(a, b):\n    return ", suffix="\n", length=8),
-    "trajectory": TrajectoryRequest(
-        environment="maze2d-umaze", state=(1.0, 1.0, 0.0, 0.0), goal=Goal(position=(3.0, 1.0)), candidates=4
-    ),
-}
-"""A small request per modality that touches every network."""
-
-
-def main(load: Load = shipped.load, warm_ups: Mapping[str, Request] = WARM_UPS) -> int:
+def main(load: Load = shipped.load) -> int:
     """Serve until SIGTERM; gives the exit code.
 
     Args:
         load: where pipelines come from.
-        warm_ups: requests to answer before the first hello, by modality.
     """
     try:
         launch = launching.receive(launching.EngineLaunch)
     except PerfuseError as error:
         launching.refuse(error)
-    return run(launch, load, warm_ups)
+    return run(launch, load)
 
 
-def run(launch: launching.EngineLaunch, load: Load = shipped.load, warm_ups: Mapping[str, Request] = WARM_UPS) -> int:
+def run(launch: launching.EngineLaunch, load: Load = shipped.load) -> int:
     """The life of an engine process: load, warm up, serve, drain. Arguments and result as of `main`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -112,7 +107,7 @@ def run(launch: launching.EngineLaunch, load: Load = shipped.load, warm_ups: Map
             reproducible=launch.reproducible,
             on_batch=recorder.batch,
         )
-        warm_up(engine, {modality: warm_ups[modality] for modality in loaded.pipelines if modality in warm_ups})
+        warm_up(engine, loaded.warm_ups)
     except PerfuseError as error:
         launching.refuse(error)
     gc.collect()
