@@ -55,6 +55,7 @@ pub struct TableDefinition {
     schema: SchemaRef,
     key: usize,
     vector: Option<VectorColumn>,
+    fingerprint: String,
 }
 
 impl TableDefinition {
@@ -89,6 +90,8 @@ impl TableDefinition {
                 other => invalid(format!("vector column {name:?}: expected a fixed-size list of float, came {other}")),
             })
             .transpose()?;
+        let named = vector.as_ref().map(|vector| (schema.field(vector.index).name().as_str(), vector.metric.name()));
+        let fingerprint = fingerprint(schema, key, named)?;
         let metadata = schema.metadata().iter().filter(|(name, _)| !name.starts_with("perfuse."));
         let mut metadata: HashMap<String, String> =
             metadata.map(|(name, value)| (name.clone(), value.clone())).collect();
@@ -98,7 +101,7 @@ impl TableDefinition {
             metadata.insert(METRIC.into(), vector.metric.name().into());
         }
         let schema = Arc::new(Schema::new_with_metadata(schema.fields().clone(), metadata));
-        Ok(Self { schema, key: key_index, vector })
+        Ok(Self { schema, key: key_index, vector, fingerprint })
     }
 
     /// Reads a definition back from the schema it was stored as.
@@ -140,9 +143,8 @@ impl TableDefinition {
     }
 
     /// SHA-256 of the canonical schema, key and vector column; the same in Rust and Python.
-    pub fn fingerprint(&self) -> String {
-        let vector = self.vector().map(|(name, metric)| (name, metric.name()));
-        fingerprint(&self.schema, self.key(), vector).expect("checked when the definition was made")
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 
     /// `batch` with its columns in table order, fit to be stored.
@@ -235,10 +237,15 @@ pub fn fingerprint(schema: &Schema, key: &str, vector: Option<(&str, &str)>) -> 
     if let Some((column, metric)) = vector {
         let _ = writeln!(text, "vector={column}:{metric}");
     }
-    Ok(Sha256::digest(text.as_bytes()).iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    }))
+    Ok(hex(&Sha256::digest(text.as_bytes())))
+}
+
+/// Two lower-case digits per byte.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn type_name(kind: &DataType) -> Option<String> {

@@ -204,6 +204,7 @@ fn gather(schema: &Schema, indices: &[usize], chunks: &[Arc<Chunk>], found: &[Ve
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(internal)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape map_err wants")]
 fn internal(error: arrow_schema::ArrowError) -> Error {
     Error::Failed(error.to_string())
 }

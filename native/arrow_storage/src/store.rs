@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::follow::{Follower, missing};
 use crate::fs::{DiskFs, Fs};
 use crate::page::Page;
-use crate::schema::{Key, TableDefinition};
+use crate::schema::{Key, TableDefinition, hex};
 use crate::snapshot::{Catalog, Snapshot};
 use crate::table::Table;
 use crate::wal::{HEADER, Identity, Scanner, StoreId, read_header};
@@ -228,12 +228,12 @@ impl ArrowStorage {
     }
 
     /// Creates a table; does nothing when there is one with the same definition.
-    pub fn create_table(&self, name: &str, definition: TableDefinition) -> Result<u64> {
+    pub fn create_table(&self, name: &str, definition: &TableDefinition) -> Result<u64> {
         if name.is_empty() || name.len() > 128 {
             return Err(Error::Invalid(format!("expected a table name of 1 to 128 bytes, came {}", name.len())));
         }
         let expect = Expect::NewTable(name.to_owned());
-        let created = self.write(vec![(name.to_owned(), Change::Create(definition.clone()))], expect)?;
+        let created = self.write(&[(name.to_owned(), Change::Create(definition.clone()))], expect)?;
         if let Some(lsn) = created {
             return Ok(lsn);
         }
@@ -259,8 +259,8 @@ impl ArrowStorage {
             return Err(Error::Invalid("expected at least one change, came none".into()));
         }
         let snapshot = self.snapshot();
-        let changes = changes.into_iter().map(|change| prepare(&snapshot, change)).collect::<Result<_>>()?;
-        let lsn = self.write(changes, Expect::Anything)?;
+        let changes = changes.into_iter().map(|change| prepare(&snapshot, change)).collect::<Result<Vec<_>>>()?;
+        let lsn = self.write(&changes, Expect::Anything)?;
         lsn.ok_or_else(|| Error::Failed("a commit that expects nothing was refused".into()))
     }
 
@@ -278,14 +278,14 @@ impl ArrowStorage {
             }
         }
         let expect = Expect::Generation { table: table.to_owned(), key: key.clone(), generation };
-        self.write(vec![(name, change)], expect)
+        self.write(&[(name, change)], expect)
     }
 
-    fn write(&self, changes: Vec<Named>, expect: Expect) -> Result<Option<u64>> {
+    fn write(&self, changes: &[Named], expect: Expect) -> Result<Option<u64>> {
         let Role::Owner { writer, .. } = &self.role else {
             return Err(Error::Invalid(format!("{} was opened to read; only its owner writes", self.path.display())));
         };
-        let payload = encode(&changes)?;
+        let payload = encode(changes)?;
         // What is kept is what was written: the rows that came may share memory with somebody who changes them.
         let changes = decode(&payload)?;
         writer.commit(self, Request { changes, payload, expect })
@@ -315,11 +315,11 @@ impl ArrowStorage {
         let snapshot = self.snapshot();
         let table = |(name, definition): (&str, &TableDefinition)| {
             let (rows, versions) = (snapshot.count(name)?, snapshot.table(name)?.versions());
-            Ok((name.to_owned(), TableStats { rows, versions, fingerprint: definition.fingerprint() }))
+            Ok((name.to_owned(), TableStats { rows, versions, fingerprint: definition.fingerprint().to_owned() }))
         };
         Ok(Stats {
             path: self.path.clone(),
-            store: self.identity.store.0.iter().map(|byte| format!("{byte:02x}")).collect(),
+            store: hex(&self.identity.store.0),
             epoch: self.page.epoch(),
             lsn: snapshot.lsn(),
             log_bytes: match &self.role {

@@ -166,7 +166,8 @@ impl<'a> Scanner<'a> {
     fn at(&mut self, offset: u64, lsns: std::ops::RangeInclusive<u64>) -> Result<Option<Record>> {
         let identity = self.identity;
         let Some(head) = self.bytes(offset, RECORD)? else { return Ok(None) };
-        let (length, kind, lsn, durable) = (u32_at(head, 0) as usize, u32_at(head, 4), u64_at(head, 8), u64_at(head, 16));
+        let (length, kind, lsn, durable) =
+            (u32_at(head, 0) as usize, u32_at(head, 4), u64_at(head, 8), u64_at(head, 16));
         if kind != u32::from(COMMIT) || u32_at(head, 28) != 0 || length > LARGEST || !lsns.contains(&lsn) {
             return Ok(None);
         }

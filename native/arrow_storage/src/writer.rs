@@ -134,9 +134,9 @@ impl Writer {
             self.identity.encode(&mut bytes, lsn, first_lsn - 1, &request.payload);
             commits.push((lsn, request.changes));
         }
-        let written = self.append(&bytes, count as u64).and_then(|()| {
-            target.apply(commits).inspect_err(|error| self.stop(error.clone()))
-        });
+        let written = self
+            .append(&bytes, count as u64)
+            .and_then(|()| target.apply(commits).inspect_err(|error| self.stop(error.clone())));
         match written {
             Ok(()) => (first_lsn..first_lsn + count as u64).map(|lsn| Ok(Some(lsn))).collect(),
             Err(error) => vec![Err(error); count],

@@ -27,7 +27,7 @@ fn filled(path: &Path) -> (Vec<u8>, Vec<usize>) {
     let store = ArrowStorage::open(path, Mode::Owner).expect("opens");
     let end = || usize::try_from(fs::metadata(log(path)).expect("the log").len()).expect("small");
     let mut ends = vec![end()];
-    store.create_table("t", definition()).expect("new");
+    store.create_table("t", &definition()).expect("new");
     ends.push(end());
     for id in 0..3 {
         store.put("t", rows(&[id])).expect("durable");
@@ -117,7 +117,7 @@ proptest! {
     ) {
         let directory = tempfile::tempdir().expect("a directory");
         let mut store = ArrowStorage::open(directory.path(), Mode::Owner).expect("opens");
-        store.create_table("t", definition()).expect("new");
+        store.create_table("t", &definition()).expect("new");
         let reader = ArrowStorage::open(directory.path(), Mode::Reader).expect("opens");
         let mut model = std::collections::BTreeSet::new();
         let mut kept = Vec::new();

@@ -75,17 +75,15 @@ fn definition() -> TableDefinition {
 }
 
 fn row(id: &str, n: i64) -> RecordBatch {
-    let columns = vec![
-        Arc::new(StringArray::from(vec![id])) as Arc<dyn arrow_array::Array>,
-        Arc::new(Int64Array::from(vec![n])),
-    ];
+    let columns =
+        vec![Arc::new(StringArray::from(vec![id])) as Arc<dyn arrow_array::Array>, Arc::new(Int64Array::from(vec![n]))];
     RecordBatch::try_new(Arc::clone(definition().schema()), columns).expect("a good row")
 }
 
 fn faulty(path: &Path) -> (Arc<Plan>, ArrowStorage) {
     let plan = Arc::new(Plan::default());
     let store = ArrowStorage::open_on(Box::new(FaultyFs(Arc::clone(&plan))), path, Mode::Owner).expect("opens");
-    store.create_table("t", definition()).expect("a new table");
+    store.create_table("t", &definition()).expect("a new table");
     (plan, store)
 }
 

@@ -45,18 +45,35 @@ macro_rules! kernel {
                     // SAFETY: `lanes` holds LANES floats and register × width + width ≤ LANES.
                     unsafe { $store(lanes.as_mut_ptr().add(register * $width), *sum) };
                 }
-                *score =
-                    finish(lanes, q_rest, x_rest, |q, x| if DIFFERENCE { (q - x) * (q - x) } else { q * x });
+                *score = finish(lanes, q_rest, x_rest, |q, x| if DIFFERENCE { (q - x) * (q - x) } else { q * x });
             }
         }
     };
 }
 
 kernel!(
-    avx2, scan_avx2, "avx2", __m256, 8, _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_add_ps,
-    _mm256_sub_ps, _mm256_mul_ps
+    avx2,
+    scan_avx2,
+    "avx2",
+    __m256,
+    8,
+    _mm256_setzero_ps,
+    _mm256_loadu_ps,
+    _mm256_storeu_ps,
+    _mm256_add_ps,
+    _mm256_sub_ps,
+    _mm256_mul_ps
 );
 kernel!(
-    avx512, scan_avx512, "avx512f", __m512, 16, _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_add_ps,
-    _mm512_sub_ps, _mm512_mul_ps
+    avx512,
+    scan_avx512,
+    "avx512f",
+    __m512,
+    16,
+    _mm512_setzero_ps,
+    _mm512_loadu_ps,
+    _mm512_storeu_ps,
+    _mm512_add_ps,
+    _mm512_sub_ps,
+    _mm512_mul_ps
 );

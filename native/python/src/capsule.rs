@@ -1,4 +1,4 @@
-//! Arrow data across the PyCapsule interface: any producer in, any consumer out, no copy.
+//! Arrow data across the `PyCapsule` interface: any producer in, any consumer out, no copy.
 #![expect(unsafe_code, reason = "the C data interface moves structs by pointer")]
 
 use std::ffi::CStr;
@@ -36,7 +36,9 @@ pub(crate) fn rows(object: &Bound<'_, PyAny>) -> PyResult<RecordBatch> {
     match array.as_struct_opt() {
         Some(rows) if rows.null_count() == 0 => Ok(RecordBatch::from(rows)),
         Some(_) => Err(invalid("expected rows, came a struct array with null structs")),
-        None => Err(invalid(format!("expected rows (a table or record batch), came an array of {}", array.data_type()))),
+        None => {
+            Err(invalid(format!("expected rows (a table or record batch), came an array of {}", array.data_type())))
+        }
     }
 }
 
@@ -102,7 +104,6 @@ pub(crate) fn export<'py>(
     PyCapsule::new_with_value(py, FFI_ArrowArrayStream::new(Box::new(reader)), STREAM)
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape map_err wants")]
 fn arrow(error: ArrowError) -> PyErr {
     invalid(error.to_string())
 }

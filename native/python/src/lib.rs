@@ -1,4 +1,5 @@
 //! `perfuse._native`: the Rust parts of perfuse for Python.
+#![expect(clippy::needless_pass_by_value, reason = "pyo3 hands over what it extracts")]
 
 mod capsule;
 mod error;

@@ -2,7 +2,7 @@ use perfuse_arrow_storage::{Rows, Snapshot};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::error::{invalid, into_python};
+use crate::error::{into_python, invalid};
 use crate::rows::PyRows;
 use crate::values;
 
@@ -29,7 +29,7 @@ impl PySnapshot {
 
     /// Fingerprint of a table's definition.
     fn fingerprint(&self, table: &str) -> PyResult<String> {
-        Ok(self.0.definition(table).map_err(into_python)?.fingerprint())
+        Ok(self.0.definition(table).map_err(into_python)?.fingerprint().to_owned())
     }
 
     /// Number of rows of a table.
@@ -79,7 +79,8 @@ impl PySnapshot {
         {
             return Err(invalid(format!("queries of table {table:?}: expected {expected} floats each, came {width}")));
         }
-        let found = py.detach(|| self.0.search(table, &queries, k, &wanted, columns.as_deref())).map_err(into_python)?;
+        let found =
+            py.detach(|| self.0.search(table, &queries, k, &wanted, columns.as_deref())).map_err(into_python)?;
         Ok(PyRows(Rows { schema: found.schema(), batches: vec![found] }))
     }
 }

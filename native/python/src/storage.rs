@@ -5,7 +5,7 @@ use perfuse_arrow_storage::{ArrowStorage, Change, Error, Metric, Mode, TableDefi
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::error::{invalid, into_python};
+use crate::error::{into_python, invalid};
 use crate::rows::PyRows;
 use crate::snapshot::PySnapshot;
 use crate::{capsule, values};
@@ -73,7 +73,7 @@ impl PyArrowStorage {
         let (store, metric) = (self.store()?, named(metric)?);
         let vector = vector.map(|column| (column, metric));
         let definition = TableDefinition::new(&capsule::schema(schema)?, key, vector).map_err(into_python)?;
-        py.detach(|| store.create_table(name, definition)).map_err(into_python)
+        py.detach(|| store.create_table(name, &definition)).map_err(into_python)
     }
 
     /// Puts rows; durable when it returns their LSN.
@@ -89,7 +89,6 @@ impl PyArrowStorage {
     }
 
     /// Makes `("put", table, rows)` and `("delete", table, keys)` changes together or not at all.
-    #[expect(clippy::needless_pass_by_value, reason = "extracted from Python")]
     fn commit(&self, py: Python<'_>, changes: Vec<(String, String, Bound<'_, PyAny>)>) -> PyResult<u64> {
         let store = self.store()?;
         let change = |(kind, table, what): &(String, String, Bound<'_, PyAny>)| {
@@ -204,7 +203,7 @@ pub(crate) fn schema_fingerprint(
     let metric = named(metric)?;
     let vector = vector.map(|column| (column, metric));
     let definition = TableDefinition::new(&capsule::schema(schema)?, key, vector).map_err(into_python)?;
-    Ok(definition.fingerprint())
+    Ok(definition.fingerprint().to_owned())
 }
 
 pub(crate) fn named(metric: &str) -> PyResult<Metric> {
