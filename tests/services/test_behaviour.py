@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from perfuse.evaluation.load import Answer, Connection, Server, serving
+from perfuse.evaluation.load import Answer, Connection, Server, ask, serving
 
 LONG = {
     "modality": "text",
@@ -28,7 +28,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 async def counter(server: Server, name: str) -> float:
-    text = (await Connection(server.port).request("GET", "/metrics")).body.decode()
+    text = (await ask(server.port, "GET", "/metrics")).body.decode()
     return sum(float(value) for value in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE))
 
 
@@ -46,12 +46,12 @@ def forwards(answer: Answer) -> int:
 
 
 async def test_requests_whose_clients_leave_before_their_turn_cost_no_step(server: Server) -> None:
-    await Connection(server.port).request("POST", "/diffuse", {**LONG, "length": 8})
+    await ask(server.port, "POST", "/diffuse", {**LONG, "length": 8})
     before = await settled(server, "perfuse_engine_rows_total")
-    stay = asyncio.create_task(Connection(server.port).request("POST", "/diffuse", {**LONG, "priority": 100}))
+    stay = asyncio.create_task(ask(server.port, "POST", "/diffuse", {**LONG, "priority": 10}))
     await asyncio.sleep(0.05)
     leaving = [Connection(server.port) for _ in range(20)]
-    short = {"modality": "text", "prompt": "a", "length": 8, "priority": -100}
+    short = {"modality": "text", "prompt": "a", "length": 8, "priority": -10}
     waiting = [asyncio.create_task(connection.request("POST", "/diffuse", short)) for connection in leaving]
     await asyncio.sleep(0.1)
     for connection, task in zip(leaving, waiting, strict=True):
@@ -77,12 +77,9 @@ async def test_a_running_request_is_freed_when_its_client_leaves(server: Server)
 
 async def test_more_work_than_the_backlog_takes_is_refused_at_once_with_an_honest_retry_after(server: Server) -> None:
     body = {"modality": "text", "prompt": "Return the sum of a list.", "length": 64}
-    await asyncio.gather(*(Connection(server.port).request("POST", "/diffuse", body) for _ in range(8)))
+    await asyncio.gather(*(ask(server.port, "POST", "/diffuse", body) for _ in range(8)))
     started = time.perf_counter()
-    connections = [Connection(server.port) for _ in range(500)]
-    answers = await asyncio.gather(
-        *(c.request("POST", "/diffuse", {**body, "seed": i}) for i, c in enumerate(connections))
-    )
+    answers = await asyncio.gather(*(ask(server.port, "POST", "/diffuse", {**body, "seed": i}) for i in range(500)))
     drained = time.perf_counter() - started
     refused = [answer for answer in answers if answer.status == 429]
     assert {answer.status for answer in answers} == {200, 429}

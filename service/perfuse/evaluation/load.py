@@ -71,6 +71,19 @@ class Connection:
         self._reader = self._writer = None
 
 
+async def ask(port: int, method: str, path: str, body: object = None) -> Answer:
+    """One request on a connection of its own.
+
+    Raises:
+        OSError: the connection was refused or broke.
+    """
+    connection = Connection(port)
+    try:
+        return await connection.request(method, path, body)
+    finally:
+        connection.close()
+
+
 def _parse_head(raw: bytes) -> tuple[int, dict[str, str]]:
     lines = raw.decode("latin-1").split("\r\n")
     pairs = (line.split(":", 1) for line in lines[1:] if ":" in line)
@@ -104,14 +117,11 @@ class Server:
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise Unavailable(f"the server ended with exit code {self.process.returncode}")
-            connection = Connection(self.port)
             try:
-                if (await connection.request("GET", "/readyz")).status == 200:
+                if (await ask(self.port, "GET", "/readyz")).status == 200:
                     return time.monotonic() - self.started
             except OSError:
                 pass
-            finally:
-                connection.close()
             await asyncio.sleep(0.02)
         raise Unavailable(f"the server was not ready after {seconds:g} s")
 
