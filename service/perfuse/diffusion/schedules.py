@@ -13,6 +13,7 @@ from perfuse.shapes import Float
 
 _OFFSET = 0.008
 Kind = Literal["cosine", "log-linear"]
+Sampling = Literal["stratified", "uniform", "logit-normal"]
 
 
 def cosine_alpha_bar(t: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
@@ -54,6 +55,16 @@ def uniform_times(
     return least + (1.0 - least) * torch.rand(rows, generator=generator)
 
 
+def logit_normal_times(
+    rows: int, generator: torch.Generator | None = None, *, mean: float = 0.0, spread: float = 1.0
+) -> Float[Tensor, " rows"]:
+    """One time per row, 1 / (1 + exp(−z)) with z ~ N(mean, spread²): most in the middle, where training is hardest.
+
+    Source: arXiv 2403.03206, there for flows.
+    """
+    return torch.sigmoid(mean + spread * torch.randn(rows, generator=generator))
+
+
 @dataclass(frozen=True, slots=True)
 class NoiseScheduler:
     """A schedule as an object.
@@ -83,10 +94,12 @@ class NoiseScheduler:
         return beta(self.kind, t)
 
     def times(
-        self, rows: int, generator: torch.Generator | None = None, *, stratified: bool = True
+        self, rows: int, generator: torch.Generator | None = None, *, how: Sampling = "stratified"
     ) -> Float[Tensor, " rows"]:
         """Training times, one per row."""
-        return stratified_times(rows, generator) if stratified else uniform_times(rows, generator)
+        if how == "stratified":
+            return stratified_times(rows, generator)
+        return uniform_times(rows, generator) if how == "uniform" else logit_normal_times(rows, generator)
 
     def add_noise(
         self, x: Float[Tensor, " *shape"], noise: Float[Tensor, " *shape"], t: Float[Tensor, " rows"]

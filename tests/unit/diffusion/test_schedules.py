@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 import torch
 
-from perfuse.diffusion.schedules import NoiseScheduler, stratified_times, uniform_times
+from perfuse.diffusion.schedules import NoiseScheduler, logit_normal_times, stratified_times, uniform_times
 
 KINDS: list[Literal["cosine", "log-linear"]] = ["cosine", "log-linear"]
 
@@ -57,5 +57,14 @@ def test_uniform_times_stay_inside() -> None:
     times = uniform_times(1000, torch.Generator().manual_seed(0))
     assert float(times.min()) >= 1e-3
     assert float(times.max()) < 1.0
-    again = NoiseScheduler().times(1000, torch.Generator().manual_seed(0), stratified=False)
+    again = NoiseScheduler().times(1000, torch.Generator().manual_seed(0), how="uniform")
     assert torch.equal(times, again)
+
+
+def test_logit_normal_times_gather_in_the_middle() -> None:
+    times = logit_normal_times(20_000, torch.Generator().manual_seed(0))
+    assert float(times.median()) == pytest.approx(0.5, abs=0.01)
+    assert float(((times > 0.25) & (times < 0.75)).float().mean()) == pytest.approx(0.728, abs=0.01)
+    assert torch.equal(
+        times[:5], NoiseScheduler().times(20_000, torch.Generator().manual_seed(0), how="logit-normal")[:5]
+    )
