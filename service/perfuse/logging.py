@@ -59,6 +59,7 @@ def configure(
         old.close()
     root.handlers[:] = handlers
     root.setLevel(level.upper())
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -81,7 +82,7 @@ def _handler(handler: logging.Handler, *, json: bool, colours: bool) -> logging.
     last: list[structlog.typing.Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_dumps)]
         if json
-        else [structlog.dev.ConsoleRenderer(colors=colours)]
+        else [structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback)]
     )
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

@@ -15,7 +15,6 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from perfuse.errors import ConfigError, Forbidden, Unauthenticated
@@ -98,6 +97,8 @@ def load_keys(path: Path | None) -> Keyring:
     """
     if path is None:
         return Keyring()
+    import yaml
+
     hint = "a YAML list of {key, tenant, scopes}; keys have at least 16 visible characters"
     try:
         entries = _FILE.validate_python(yaml.safe_load(path.read_text(encoding="utf-8")))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from pydantic import BaseModel, TypeAdapter
 
 from perfuse import __version__
@@ -108,6 +107,8 @@ def describe(app: FastAPI) -> Document:
 
 def as_yaml(document: Document) -> str:
     """The document as the committed openapi.yaml."""
+    import yaml
+
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
 
 
