@@ -109,7 +109,7 @@ def _text(rng: random.Random) -> TextRequest:
         suffix=CODE[min(cut + 12, len(CODE)) :] if infill else "",
         length=rng.choice([16, 24, 40]),
         steps=rng.choice([None, 4, 9]),
-        sampler=rng.choice(["auto", "threshold", "low_confidence", "ancestral"]),  # type: ignore[arg-type]
+        sampler=rng.choice(["auto", "threshold", "low_confidence", "ancestral"]),
         temperature=rng.choice([0.0, 0.7, 1.0]),
         guidance=rng.choice([1.0, 1.0, 1.5]),
         seed=rng.randrange(2**31),
