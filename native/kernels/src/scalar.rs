@@ -30,12 +30,18 @@ pub(crate) fn finish(mut lanes: [f32; LANES], q: &[f32], x: &[f32], term: impl F
     for (lane, (&q, &x)) in lanes.iter_mut().zip(q.iter().zip(x)) {
         *lane += term(q, x);
     }
-    let mut half = LANES / 2;
-    while half > 0 {
-        for lane in 0..half {
-            lanes[lane] += lanes[lane + half];
-        }
-        half /= 2;
-    }
+    fold::<16>(&mut lanes);
+    fold::<8>(&mut lanes);
+    fold::<4>(&mut lanes);
+    fold::<2>(&mut lanes);
+    fold::<1>(&mut lanes);
     lanes[0]
+}
+
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "as for `finish`")]
+fn fold<const HALF: usize>(lanes: &mut [f32; LANES]) {
+    for lane in 0..HALF {
+        lanes[lane] += lanes[lane + HALF];
+    }
 }
