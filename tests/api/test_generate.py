@@ -1,0 +1,259 @@
+"""Generating over HTTP: the bodies, streaming, records, and clients that leave."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import httpx2
+import pytest
+from pydantic import TypeAdapter
+
+from perfuse.api import generate
+from perfuse.api.pool import PreviewEvent, RestartedEvent
+from perfuse.api.schemas import DiffuseAnswer, GenerationAnswer, PlanAnswer
+from perfuse.errors import NonFiniteOutput
+from perfuse.requests import Goal, Preview, TextRequest, TrajectoryRequest
+
+TEXT = {"modality": "text", "prompt": "double it", "prefix": "a", "suffix": "b", "seed": 7}
+PLAN = {"domain": "trajectory", "environment": "maze2d-umaze", "state": [1, 1, 0, 0], "goal": {"position": [3, 1]}}
+
+
+def events(answer: httpx2.Response) -> list[tuple[str, dict]]:
+    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+    blocks = [block.split("\n") for block in answer.text.strip().split("\n\n")]
+    return [(block[0].removeprefix("event: "), json.loads(block[1].removeprefix("data: "))) for block in blocks]
+
+
+async def test_filling_text_answers_with_the_documented_body(client: httpx2.AsyncClient, pool) -> None:
+    answer = await client.post("/diffuse", json={**TEXT, "deadline_ms": 250, "priority": 2})
+    body = answer.json()
+    total, identity = body["timing_ms"].pop("total"), body.pop("id")
+    assert total > 0
+    assert identity.startswith("gen_")
+    assert body == {
+        "model": "m@1",
+        "outputs": [
+            {
+                "text": "aFILLb",
+                "fill": "FILL",
+                "finish_reason": "complete",
+                "confidence": 0.75,
+                "steps_done": 5,
+                "forwards": 5,
+            }
+        ],
+        "confidence": 0.75,
+        "steps_done": 5,
+        "seed": 7,
+        "snapshot": 8,
+        "restarts": 0,
+        "recorded": True,
+        "timing_ms": {"queue": 0.4, "compute": 21.0},
+    }
+    asked = pool.asked[0]
+    assert (asked.modality, asked.priority, asked.deadline_seconds) == ("text", 2, 0.25)
+    assert asked.request == TextRequest(prompt="double it", prefix="a", suffix="b", seed=7)
+
+
+async def test_planning_answers_with_the_documented_body(client: httpx2.AsyncClient, pool) -> None:
+    answer = await client.post("/v1/plan", json={**PLAN, "seed": 3})
+    body = answer.json()
+    assert body["status"] == "verified"
+    assert body["trajectory"] == {"dt": 0.01, "states": [[0.0, 0.0, 0.0, 0.0], [0.5, 0.5, 1.0, 1.0]]}
+    assert body["verification"] == {"collision_free": True, "arrival_step": 1, "violations": []}
+    assert body["candidates"] == {"sampled": 16, "valid": 15}
+    TypeAdapter(PlanAnswer).validate_json(answer.content, extra="forbid")
+    goal = Goal(position=(3.0, 1.0), tolerance=0.5)
+    assert pool.asked[0].request == TrajectoryRequest(
+        environment="maze2d-umaze", state=(1.0, 1.0, 0.0, 0.0), goal=goal, seed=3
+    )
+
+
+async def test_answers_are_as_openapi_says(client: httpx2.AsyncClient) -> None:
+    answer = await client.post("/diffuse", json=TEXT)
+    TypeAdapter(DiffuseAnswer).validate_json(answer.content, extra="forbid")
+    found = await client.get(f"/generations/{answer.json()['id']}")
+    TypeAdapter(GenerationAnswer).validate_json(found.content, extra="forbid")
+
+
+async def test_a_seed_is_drawn_and_returned_when_none_is_given(client: httpx2.AsyncClient, pool) -> None:
+    seeds = [(await client.post("/plan", json=PLAN)).json()["seed"] for _ in range(3)]
+    assert [asked.request.seed for asked in pool.asked] == seeds
+    assert len(set(seeds)) == 3
+    assert all(0 <= seed < 2**53 for seed in seeds)
+
+
+async def test_a_generation_can_be_read_back(client: httpx2.AsyncClient) -> None:
+    answer = (await client.post("/diffuse", json=TEXT)).json()
+    found = (await client.get(f"/v1/generations/{answer['id']}")).json()
+    assert found.pop("created") > 0
+    assert found == {
+        "id": answer["id"],
+        "kind": "diffuse",
+        "model": "m@1",
+        "seed": 7,
+        "snapshot": 8,
+        "request": {
+            "prompt": "double it",
+            "prefix": "a",
+            "suffix": "b",
+            "template": None,
+            "length": None,
+            "language": "python",
+            "model": None,
+            "sampler": "auto",
+            "steps": None,
+            "temperature": 0.0,
+            "guidance": 1.0,
+            "seed": 7,
+            "n": 1,
+            "reproducible": False,
+        },
+        "result": {"outputs": answer["outputs"], "confidence": 0.75, "steps_done": 5},
+    }
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda i: i[:-1] + ("A" if i[-1] != "A" else "B"), lambda i: "gen_x", lambda i: i[4:]]
+)
+async def test_forged_ids_are_not_looked_up(client: httpx2.AsyncClient, ledger, spoil) -> None:
+    identity = (await client.post("/diffuse", json=TEXT)).json()["id"]
+    ledger.down = True  # a look-up would be a 503
+    answer = await client.get(f"/generations/{spoil(identity)}", headers={"x-request-id": "r1"})
+    assert answer.json() == {
+        "type": "/problems/not_found",
+        "title": "Not found",
+        "status": 404,
+        "detail": "no such generation",
+        "code": "not_found",
+        "hint": "use an id as it was returned, with the key of the same tenant",
+        "request_id": "r1",
+    }
+
+
+async def test_a_generation_that_is_gone_is_not_found(client: httpx2.AsyncClient, ledger) -> None:
+    identity = (await client.post("/diffuse", json=TEXT)).json()["id"]
+    ledger.kept.clear()
+    answer = await client.get(f"/generations/{identity}")
+    assert (answer.status_code, answer.json()["hint"]) == (
+        404,
+        "it was not recorded, or is older than --ledger-ttl-seconds",
+    )
+
+
+async def test_generating_goes_on_without_the_ledger(client: httpx2.AsyncClient, ledger) -> None:
+    ledger.down = True
+    answer = await client.post("/diffuse", json=TEXT)
+    assert (answer.status_code, answer.json()["recorded"]) == (200, False)
+    assert 'perfuse_ledger_records_total{outcome="lost"} 1.0' in (await client.get("/metrics")).text
+    answer = await client.get(f"/generations/{answer.json()['id']}")
+    assert (answer.status_code, answer.json()["code"]) == (503, "ledger_unavailable")
+
+
+async def test_a_ledger_that_hangs_delays_the_answer_for_a_bounded_time(client, ledger, monkeypatch) -> None:
+    monkeypatch.setattr(generate, "LEDGER_SECONDS", 0.05)
+    ledger.slow = True
+    answer = await client.post("/diffuse", json=TEXT)
+    assert (answer.status_code, answer.json()["recorded"]) == (200, False)
+
+
+@pytest.mark.parametrize(
+    "how", [{"json": {**TEXT, "stream": True}}, {"json": TEXT, "headers": {"accept": "text/event-stream"}}]
+)
+async def test_a_stream_shows_admission_progress_and_the_answer(client: httpx2.AsyncClient, pool, how) -> None:
+    pool.previews = 2
+    pool.restarts = 1
+    pool.more_events = [RestartedEvent(1), PreviewEvent(Preview(step=1, of=9, body={"canvas": "again"}))]
+    seen = events(await client.post("/diffuse", **how))
+    names = [name for name, _ in seen]
+    assert names[0] == "accepted"
+    assert seen[0][1] == {"backlog_seconds": 0.25, "snapshot": 8}
+    assert ("restarted", {"restarts": 1}) in seen
+    assert ("preview", {"step": 1, "of": 9, "canvas": "again"}) in seen
+    assert names[-1] == "result"
+    assert seen[-1][1]["outputs"][0]["fill"] == "FILL"
+    assert names.index("restarted") < names.index("result")
+
+
+async def test_a_step_without_a_picture_is_a_step_event(client: httpx2.AsyncClient, pool) -> None:
+    pool.previews = 1
+    seen = events(await client.post("/diffuse", json={**TEXT, "stream": True}))
+    assert [name for name, _ in seen] == ["accepted", "step", "result"]
+    assert seen[1][1] == {"step": 1, "of": 1}
+    assert 'perfuse_first_preview_seconds_count{kind="diffuse"} 1.0' in (await client.get("/metrics")).text
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(NonFiniteOutput("NaN came out"), "non_finite_output"), (ZeroDivisionError(), "internal_error")]
+)
+async def test_a_failure_after_admission_ends_the_stream_with_a_problem(client, pool, error, code) -> None:
+    async def fails(*args, on_event, **kwargs):
+        on_event(PreviewEvent(Preview(step=1, of=2)))
+        await asyncio.sleep(0.01)
+        raise error
+
+    pool.run = fails
+    seen = events(await client.post("/diffuse", json={**TEXT, "stream": True}, headers={"x-request-id": "r9"}))
+    assert [name for name, _ in seen] == ["step", "error"]
+    assert (seen[1][1]["code"], seen[1][1]["status"], seen[1][1]["request_id"]) == (code, 500, "r9")
+
+
+async def test_an_unexpected_failure_before_admission_is_a_500(client: httpx2.AsyncClient, pool) -> None:
+    async def fails(*args, **kwargs):
+        raise ZeroDivisionError
+
+    pool.run = fails
+    answer = await client.post("/diffuse", json={**TEXT, "stream": True})
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
+
+
+async def test_a_quiet_stream_is_kept_alive(client: httpx2.AsyncClient, pool, monkeypatch) -> None:
+    monkeypatch.setattr("perfuse.api.events.PING_SECONDS", 0.01)
+    pool.gate = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.08, pool.gate.set)
+    answer = await client.post("/diffuse", json={**TEXT, "stream": True})
+    assert ": ping\n\n" in answer.text
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_that_leaves_cancels_its_request(client, pool, stream) -> None:
+    pool.gate = asyncio.Event()
+    body = json.dumps({**TEXT, "stream": stream}).encode()
+    inbox: asyncio.Queue = asyncio.Queue()
+    inbox.put_nowait({"type": "http.request", "body": body, "more_body": False})
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/diffuse",
+        "raw_path": b"/diffuse",
+        "query_string": b"",
+        "headers": headers,
+        "scheme": "http",
+        "server": ("127.0.0.1", 8000),
+        "http_version": "1.1",
+    }
+    running = asyncio.create_task(client.app(scope, inbox.get, send))
+    while not pool.asked:
+        await asyncio.sleep(0)
+    inbox.put_nowait({"type": "http.disconnect"})
+    await asyncio.wait_for(running, 2)
+    assert pool.cancelled == 1
+    assert 'perfuse_client_gone_total{kind="diffuse"} 1.0' in (await client.get("/metrics")).text
+
+
+async def test_a_server_that_stops_cancels_what_runs(client, pool) -> None:
+    pool.gate = asyncio.Event()
+    running = asyncio.create_task(client.post("/diffuse", json=TEXT))
+    while not pool.asked:
+        await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert pool.cancelled == 1
