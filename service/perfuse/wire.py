@@ -77,7 +77,7 @@ class PreviewSeen(Message, frozen=True):
 
 
 class Accepted(Message, frozen=True):
-    """Engine → front: admitted; `backlog` seconds of work are ahead and in progress."""
+    """Engine → front: admitted; with this request `backlog` seconds of work are to be done."""
 
     id: int
     backlog: float
@@ -219,11 +219,12 @@ def error_of(problem: Problem) -> errors.PerfuseError:
 
 
 def error_classes() -> dict[str, type[errors.PerfuseError]]:
-    """Every class of the tree that this process has imported, by its code."""
+    """Every class of the tree that this process has imported, by the code it introduces."""
     found: dict[str, type[errors.PerfuseError]] = {}
     pending = [errors.PerfuseError]
     while pending:
         kind = pending.pop()
-        found[kind.code] = kind
+        if "code" in vars(kind):
+            found[kind.code] = kind
         pending.extend(kind.__subclasses__())
     return found

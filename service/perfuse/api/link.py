@@ -228,9 +228,9 @@ class EngineLink(asyncio.Protocol):
     def _about(self, job: PendingJob, message: Accepting) -> None:
         if isinstance(message, wire.Accepted):
             self._unanswered = max(0, self._unanswered - 1)
-            self._advertised(message.backlog + self._mean_seconds)
-        elif isinstance(message, wire.Finished):
-            self._mean_seconds += _SMOOTHING * (message.compute_seconds - self._mean_seconds)
+            added = max(message.backlog - self.backlog_now(), 0.0)
+            self._mean_seconds += _SMOOTHING * (added - self._mean_seconds)
+            self._advertised(message.backlog)
         self._pool.link_says(self, job, message)
 
     def _hello(self, hello: wire.Hello) -> None:

@@ -13,7 +13,7 @@ from perfuse.wire import Modality, ModelInfo
 
 @dataclass(frozen=True, slots=True)
 class AcceptedEvent:
-    """An engine has admitted the request; `backlog` seconds of work are ahead of it."""
+    """An engine has admitted the request; with it `backlog` seconds of work are to be done."""
 
     backlog: float
     lsn: int

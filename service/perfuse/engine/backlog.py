@@ -43,7 +43,7 @@ class Backlog:
         return self._limit
 
     def admit(self, job: int, seconds: float) -> float:
-        """Take the work on; gives the backlog ahead of it.
+        """Take the work on; gives the backlog with it, which is about when it will be done.
 
         Raises:
             Overloaded: the backlog would pass the limit; `retry_after` is the time it takes to drain.
@@ -59,7 +59,7 @@ class Backlog:
                 )
             self._seconds[job] = seconds
             self._total += seconds
-            return ahead
+            return self._total
 
     def update(self, job: int, seconds: float) -> None:
         """The request still needs this long."""

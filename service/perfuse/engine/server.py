@@ -32,7 +32,7 @@ class Admission(Protocol):
 
     @property
     def backlog(self) -> float:
-        """Seconds of work ahead."""
+        """Seconds of work to be done, this job included."""
         ...
 
     @property
