@@ -67,11 +67,11 @@ class ScriptedServer:
     def __init__(self, data_dir: Path, **settings: object) -> None:
         self.data_dir = data_dir
         program = (
-            "import json, sys, pathlib; from perfuse.config import load; from perfuse.engine import launch, supervisor\n"
+            "import json, sys; from perfuse.config import load; from perfuse.engine import launch, supervisor\n"
             "from perfuse.errors import PerfuseError\n"
-            "settings, front, nursery = json.loads(sys.argv[1])\n"
+            "settings, front, engine = json.loads(sys.argv[1])\n"
             "try:\n"
-            "    sys.exit(supervisor.serve(load(settings), supervisor.Commands(front=front, nursery=nursery)))\n"
+            "    sys.exit(supervisor.serve(load(settings), supervisor.Commands(front=front, engine=engine)))\n"
             "except PerfuseError as error:\n"
             "    launch.refuse(error)\n"
         )

@@ -101,5 +101,5 @@ def load(folders: Sequence[Path] = (), *, device: str = "auto") -> Loaded:
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["nursery"]:
-        sys.exit(nursery.main(lambda launch: worker.run(launch, load)))
+        sys.exit(nursery.main(lambda: worker.main(load)))
     sys.exit(worker.main(load))

@@ -1,4 +1,4 @@
-"""A front of 60 lines for tests of the supervisor: `GET /<prompt>` runs a text request and answers its pid and restarts.
+"""A small front for tests of the supervisor: `GET /<prompt>` runs a text request and answers it with its restarts.
 
 `/ready` answers 200 once an engine is ready; `/hang` never answers.
 """
@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 
 from perfuse.api.engines import EnginePool
 from perfuse.engine import launch as launching
+from perfuse.engine import nursery
 from perfuse.errors import ConfigError, PerfuseError
 from perfuse.requests import TextRequest
 
@@ -66,4 +66,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    nursery.main(main)

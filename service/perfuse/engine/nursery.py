@@ -1,14 +1,20 @@
-"""Engine processes in milliseconds: a process that has imported torch forks them.
+"""Processes in milliseconds: a process that has imported what they need forks them.
 
-Importing torch takes 3 to 8 seconds on a busy two-core machine, most of an engine's time to be ready. The nursery does
-it once, computes nothing and starts no thread, and waits on a socket for launch records. For each it forks twice; the
-engine is thereby orphaned and adopted by the supervisor, which is a subreaper and so sees its exit status and may kill
-it. Neither ends with the other: a dead nursery is started again while its engines go on. Imported memory is shared.
+Importing torch takes 3 to 8 seconds on a busy two-core machine, the web framework 1 to 3: most of the time until a
+killed process is back. A nursery imports once, computes nothing, starts no thread, and waits on a socket for records. For
+each it forks twice; the child is thereby orphaned and adopted by the supervisor, a subreaper, which so sees its exit
+status and can signal it. Neither ends with the other: a dead nursery is started again while its children go on. Imported
+memory is shared. There is one nursery for engines and one for the front, which imports no torch.
+
+    python -m perfuse.engine.nursery perfuse.engine.worker
+
+imports the module and calls its `main()` in every child, with the launch record in the environment as if started anew.
 """
 
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import signal
 import socket
@@ -21,7 +27,7 @@ import msgspec
 
 from perfuse import logging
 from perfuse.engine import launch as launching
-from perfuse.engine.launch import EngineLaunch, NurseryLaunch
+from perfuse.engine.launch import Launch, NurseryLaunch
 
 _log = logging.get(__name__)
 
@@ -30,12 +36,12 @@ _LARGEST_RECORD = 1 << 16
 _FORK_SECONDS = 5.0
 _REPARENT_SECONDS = 0.001
 
-Run = Callable[[EngineLaunch], int]
-"""The life of an engine; gives its exit code."""
+Main = Callable[[], int | None]
+"""The life of a child; gives its exit code, None for 0."""
 
 
 class Adopted:
-    """An engine process of which this process became the parent. The part of `subprocess.Popen` that is needed."""
+    """A process of which this process became the parent. The part of `subprocess.Popen` that is needed."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -54,7 +60,7 @@ class Adopted:
         deadline = time.monotonic() + timeout
         while (status := self.poll()) is None:
             if time.monotonic() >= deadline:
-                raise subprocess.TimeoutExpired("engine", timeout)
+                raise subprocess.TimeoutExpired(f"process {self.pid}", timeout)
             time.sleep(0.01)
         return status
 
@@ -73,12 +79,12 @@ class Nursery:
 
     Args:
         command: starts the nursery process.
-        sockets: the engines' listening sockets, all inherited.
+        inherited: file descriptors its children need.
     """
 
-    def __init__(self, command: Sequence[str], sockets: Sequence[socket.socket]) -> None:
+    def __init__(self, command: Sequence[str], inherited: Sequence[int]) -> None:
         self._command = command
-        self._sockets = sockets
+        self._inherited = inherited
         self._control: socket.socket | None = None
         self._ready = False
 
@@ -91,8 +97,7 @@ class Nursery:
             ours.settimeout(0)
             self._control = ours
             record = NurseryLaunch(parent=os.getpid(), listen_fd=theirs.fileno())
-            inherited = [theirs.fileno(), *(bound.fileno() for bound in self._sockets)]
-            return launching.spawn(self._command, record, inherited)
+            return launching.spawn(self._command, record, [theirs.fileno(), *self._inherited])
 
     @property
     def ready(self) -> bool:
@@ -104,8 +109,8 @@ class Nursery:
                 return False
         return self._ready
 
-    def bear(self, record: EngineLaunch) -> Adopted | None:
-        """A new engine process. None: the nursery is not ready, or has just died."""
+    def bear(self, record: Launch) -> Adopted | None:
+        """A new process with this launch record. None: the nursery is not ready, or has just died."""
         if not self.ready or self._control is None:
             return None
         self._control.settimeout(_FORK_SECONDS)
@@ -129,29 +134,31 @@ class Nursery:
             self._control = None
 
 
-def main(run: Run | None = None) -> int:
-    """The nursery process; gives the exit code (of the engine, in a forked engine)."""
+def main(child: Main | None = None) -> int | None:
+    """The nursery process; gives its exit code, or that of the child in a forked one.
+
+    Args:
+        child: what a child does; if None, the `main` of the module named by the first argument.
+    """
     launch = launching.receive(NurseryLaunch)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if run is None:
-        from perfuse.engine import worker
-
-        run = worker.run
+    if child is None:
+        child = importlib.import_module(sys.argv[1]).main
     gc.collect()
-    gc.freeze()  # the collector would otherwise touch, and so copy, the shared pages in every engine
+    gc.freeze()  # the collector would otherwise touch, and so copy, the shared pages in every child
     control = launch.listening_socket()
     control.settimeout(None)
     control.send(_READY)
     while order := control.recv(_LARGEST_RECORD):
         if not _fork(control):
-            record = msgspec.json.decode(order, type=EngineLaunch)
-            _be_adopted(record.parent)
-            return run(record)
+            _be_adopted(launch.parent)
+            os.environ[launching.VARIABLE] = order.decode()
+            return child()
     return 0
 
 
 def _fork(control: socket.socket) -> bool:
-    """Fork an engine and report its process id. True in the nursery, False in the engine."""
+    """Fork a child and report its process id. True in the nursery, False in the child."""
     between = os.fork()
     if between:
         os.waitpid(between, 0)
@@ -165,13 +172,11 @@ def _fork(control: socket.socket) -> bool:
 
 
 def _be_adopted(parent: int) -> None:
-    """Wait until the process between has ended and the supervisor is the parent, then live and die with that."""
+    """Wait until the process between has ended and the supervisor is the parent."""
     between = os.getppid()
     while between != parent and os.getppid() == between:
         time.sleep(_REPARENT_SECONDS)
     os.setpgid(0, 0)
-    launching.name_process("engine")
-    launching.die_with(parent)
 
 
 if __name__ == "__main__":

@@ -35,10 +35,10 @@ _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 @dataclass(frozen=True, slots=True)
 class Commands:
-    """The command lines of the children (tests put scripted ones here)."""
+    """The command lines of the two nurseries (tests put scripted ones here)."""
 
-    front: Sequence[str] = (sys.executable, "-m", "perfuse.api.front")
-    nursery: Sequence[str] = (sys.executable, "-m", "perfuse.engine.nursery")
+    front: Sequence[str] = (sys.executable, "-m", "perfuse.engine.nursery", "perfuse.api.front")
+    engine: Sequence[str] = (sys.executable, "-m", "perfuse.engine.nursery", "perfuse.engine.worker")
 
 
 def serve(config: ServeConfig, commands: Commands | None = None) -> int:
@@ -105,11 +105,17 @@ class Supervisor:
         self._listener = listener
         self._engine_sockets = engine_sockets
         self._stop_signals = 0
-        self._nursery = Nursery(commands.nursery, engine_sockets)
-        self._nursery_child = Child("nursery", self._nursery.start, settled=lambda: self._nursery.ready)
+        self._front_ready, ready = os.pipe()
+        self._ready = ready
+        os.set_blocking(self._front_ready, False)
+        self._front_nursery = Nursery(commands.front, [listener.fileno(), ready])
+        self._engine_nursery = Nursery(commands.engine, [bound.fileno() for bound in engine_sockets])
+        self._nurseries = [
+            Child("front-nursery", self._front_nursery.start, settled=lambda: self._front_nursery.ready),
+            Child("engine-nursery", self._engine_nursery.start, settled=lambda: self._engine_nursery.ready),
+        ]
         self._engines = [self._engine(index) for index in range(config.workers)]
         self._front = Child("front", self._spawn_front, settled=self._front_is_up)
-        self._front_ready = -1
 
     def run(self) -> int:
         """Serve until told to stop, or until a child says that there is no hope."""
@@ -123,7 +129,10 @@ class Supervisor:
             code = self._watch(wakened)
             return self._end(wakened, code)
         finally:
-            self._nursery.close()
+            self._front_nursery.close()
+            self._engine_nursery.close()
+            os.close(self._front_ready)
+            os.close(self._ready)
             signal.set_wakeup_fd(previous_waker)
             for number, handler in previous.items():
                 signal.signal(number, handler)
@@ -137,7 +146,7 @@ class Supervisor:
 
     @property
     def _children(self) -> list[Child]:
-        return [self._front, self._nursery_child, *self._engines]
+        return [*self._nurseries, self._front, *self._engines]
 
     def _watch(self, wakened: socket.socket) -> int:
         """Keep all children running; gives the exit code once there is a reason to stop."""
@@ -165,7 +174,7 @@ class Supervisor:
         """Let the front finish its requests, then the engines; kill what takes too long. A second signal hurries."""
         self._listener.close()
         patience = self._config.drain_seconds if code == 0 else 0.0
-        for group in ([self._front], [*self._engines, self._nursery_child]):
+        for group in ([self._front], [*self._engines, *self._nurseries]):
             deadline = time.monotonic() + patience + _KILL_GRACE_SECONDS
             for child in group:
                 child.signal(signal.SIGTERM)
@@ -180,27 +189,21 @@ class Supervisor:
 
     # starting ------------------------------------------------------------------------------------------------------
 
-    def _spawn_front(self, incarnation: int) -> Process:
+    def _spawn_front(self, incarnation: int) -> Process | None:
         del incarnation
-        if self._front_ready >= 0:
-            os.close(self._front_ready)
-        self._front_ready, ready = os.pipe()
-        os.set_blocking(self._front_ready, False)
-        record = launch.FrontLaunch(
-            parent=os.getpid(),
-            listen_fd=self._listener.fileno(),
-            ready_fd=ready,
-            engines=[bound.getsockname() for bound in self._engine_sockets],
-            config=launch.settings_of(self._config, self._listener.getsockname()[1]),
+        return self._front_nursery.bear(
+            launch.FrontLaunch(
+                parent=os.getpid(),
+                listen_fd=self._listener.fileno(),
+                ready_fd=self._ready,
+                engines=[bound.getsockname() for bound in self._engine_sockets],
+                config=launch.settings_of(self._config, self._listener.getsockname()[1]),
+            )
         )
-        try:
-            return launch.spawn(self._commands.front, record, [record.listen_fd, ready])
-        finally:
-            os.close(ready)
 
     def _front_is_up(self) -> bool:
         try:
-            return bool(os.read(self._front_ready, 1))
+            return bool(os.read(self._front_ready, 64))
         except BlockingIOError:
             return False
 
@@ -226,7 +229,7 @@ class Supervisor:
                 log_level=config.log_level,
                 log_json=config.log_json,
             )
-            return self._nursery.bear(record)
+            return self._engine_nursery.bear(record)
 
         def sign_of_life() -> float | None:
             return flight.alive_at(self._home.flight(index, child.incarnations - 1))

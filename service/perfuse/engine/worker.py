@@ -81,17 +81,9 @@ def main(load: Load = shipped.load) -> int:
     Args:
         load: where pipelines come from.
     """
-    try:
-        launch = launching.receive(launching.EngineLaunch)
-    except PerfuseError as error:
-        launching.refuse(error)
-    return run(launch, load)
-
-
-def run(launch: launching.EngineLaunch, load: Load = shipped.load) -> int:
-    """The life of an engine process: load, warm up, serve, drain. Arguments and result as of `main`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
+        launch = launching.receive(launching.EngineLaunch)
         logging.configure(
             f"engine-{launch.index}",
             level=launch.log_level,
