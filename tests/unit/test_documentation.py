@@ -1,0 +1,50 @@
+"""What the documents say is so: links lead somewhere, bodies are valid, settings and problem codes are listed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import perfuse.api.app  # noqa: F401 (all problem classes are loaded)
+from documents import DOCUMENTS, REPOSITORY, curl_lines, posted
+from perfuse.api.schemas import DiffuseText, PlanTrajectory
+from perfuse.config import ServeConfig
+from perfuse.wire import error_classes
+
+SCHEMAS = {"/diffuse": DiffuseText, "/plan": PlanTrajectory}
+COMMANDS = [command for document in DOCUMENTS for command in curl_lines(document)]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_links_lead_to_files_of_the_repository(document: Path) -> None:
+    targets = re.findall(r"\]\(([^)#\s]+)", document.read_text(encoding="utf-8"))
+    inside = [target for target in targets if "://" not in target]
+    assert [target for target in inside if not (document.parent / target).exists()] == []
+
+
+def test_every_printed_request_is_valid() -> None:
+    assert len(COMMANDS) >= 4
+    for path, body in map(posted, COMMANDS):
+        SCHEMAS[path].model_validate(body)
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    text = (REPOSITORY / "docs/reference/settings.md").read_text(encoding="utf-8")
+    documented = dict(re.findall(r"^\| `(\w+)` \| `([^`]*)` \|", text, re.MULTILINE))
+    defaults = {name: field.default for name, field in ServeConfig.model_fields.items()}
+    assert documented == {name: _shown(default) for name, default in defaults.items()}
+
+
+def test_every_problem_code_is_documented_with_its_status() -> None:
+    text = (REPOSITORY / "docs/reference/http.md").read_text(encoding="utf-8")
+    documented = dict(re.findall(r"^\| `(\w+)` \| (\d+) \|", text, re.MULTILINE))
+    ours = {code: kind for code, kind in error_classes().items() if kind.__module__.startswith("perfuse.")}
+    assert documented.items() >= {code: str(kind.status) for code, kind in ours.items()}.items()
+
+
+def _shown(default: object) -> str:
+    if default in (None, ()):
+        return "none"
+    return str(default).lower() if isinstance(default, bool) else str(default)
