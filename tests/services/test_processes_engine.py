@@ -150,7 +150,7 @@ async def test_requests_on_a_killed_engine_start_again_on_another(start: Start) 
 
 async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 (nobody sets an event)
+        while not condition():
             await asyncio.sleep(0.01)
 
 

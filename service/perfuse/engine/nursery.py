@@ -1,10 +1,10 @@
 """Processes in milliseconds: a process that has imported what they need forks them.
 
 Importing torch takes 3 to 8 seconds on a busy two-core machine, the web framework 1 to 3: most of the time until a
-killed process is back. A nursery imports once, computes nothing, starts no thread, and waits on a socket for records. For
-each it forks twice; the child is thereby orphaned and adopted by the supervisor, a subreaper, which so sees its exit
-status and can signal it. Neither ends with the other: a dead nursery is started again while its children go on. Imported
-memory is shared. There is one nursery for engines and one for the front, which imports no torch.
+killed process is back. A nursery imports once, computes nothing, starts no thread, and waits on a socket for records.
+For each it forks twice; the child is thereby orphaned and adopted by the supervisor, a subreaper, which so sees its
+exit status and can signal it. Neither ends with the other: a dead nursery is started again while its children go on.
+Imported memory is shared. There is one nursery for engines and one for the front, which imports no torch.
 
     python -m perfuse.engine.nursery perfuse.engine.worker
 

@@ -11,7 +11,7 @@ from perfuse.api.link import PendingJob
 from perfuse.api.suspects import Verdict, judge
 from perfuse.requests import TextRequest
 
-I, S, C = Verdict.INNOCENT, Verdict.SUSPECT, Verdict.CULPRIT
+I, S, C = Verdict.INNOCENT, Verdict.SUSPECT, Verdict.CULPRIT  # noqa: E741 (tables of three letters)
 
 
 def job(identity: int, *, restarts: int = 0, solo: bool = False, solo_crashes: int = 0) -> PendingJob:
