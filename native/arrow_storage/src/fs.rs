@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// Files and directories.
 pub trait Fs: Send + Sync {
-    /// Creates a directory and its parents.
+    /// Creates a directory and its parents, durable on return.
     fn create_dirs(&self, path: &Path) -> io::Result<()>;
     /// Whether a file is there.
     fn exists(&self, path: &Path) -> io::Result<bool>;
@@ -37,7 +37,16 @@ pub struct DiskFs;
 
 impl Fs for DiskFs {
     fn create_dirs(&self, path: &Path) -> io::Result<()> {
-        std::fs::create_dir_all(path)
+        if path.as_os_str().is_empty() || path.is_dir() {
+            return Ok(());
+        }
+        if let Some(parent) = path.parent() {
+            self.create_dirs(parent)?;
+        }
+        match std::fs::create_dir(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => sync_parent(path),
+        }
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
@@ -54,9 +63,14 @@ impl Fs for DiskFs {
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&temporary, path)?;
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+        sync_parent(path)
     }
+}
+
+/// Makes the entry of `path` in its directory durable.
+fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 impl FsFile for File {

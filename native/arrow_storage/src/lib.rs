@@ -9,6 +9,7 @@ mod error;
 mod filter;
 mod follow;
 mod fs;
+mod lock;
 mod page;
 mod schema;
 mod snapshot;

@@ -7,8 +7,8 @@
 //! ```
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -19,6 +19,7 @@ use crate::codec::{Change, Named, decode, encode};
 use crate::error::{Error, Result};
 use crate::follow::{Follower, missing};
 use crate::fs::{DiskFs, Fs};
+use crate::lock::take_lock;
 use crate::page::Page;
 use crate::schema::{Key, TableDefinition, hex};
 use crate::snapshot::{Catalog, Snapshot};
@@ -390,26 +391,6 @@ fn open_page(path: &Path, writable: bool, identity: Identity) -> Result<Page> {
         return Err(Error::Corrupt(format!("{} belongs to another store than the log", path.display())));
     }
     Ok(page)
-}
-
-fn take_lock(store: &Path) -> Result<File> {
-    let path = store.join("LOCK");
-    let failed = |error: std::io::Error| Error::io("lock", &path, &error);
-    let mut file =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut owner = String::new();
-            file.read_to_string(&mut owner).map_err(failed)?;
-            let owner = if owner.is_empty() { "another process".into() } else { format!("process {}", owner.trim()) };
-            return Err(Error::Locked(format!("the store in {} is owned by {owner}", store.display())));
-        }
-        Err(TryLockError::Error(error)) => return Err(failed(error)),
-    }
-    // The number only helps a reader of the message above; a full disk must not keep a store closed.
-    let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-    Ok(file)
 }
 
 fn random_id() -> Result<StoreId> {
