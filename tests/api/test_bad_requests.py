@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
-from perfuse.errors import CanvasTooLong, GenerationFailed, NothingToFill, Overloaded, UnknownModel
+from perfuse import wire
+from perfuse.errors import CanvasTooLong, GenerationFailed, InvalidRequest, NothingToFill, Overloaded, UnknownModel
 
 ID = {"x-request-id": "r1"}
 HEADERS = {**ID, "content-type": "application/json"}
@@ -230,3 +231,8 @@ async def test_problem_types_can_be_looked_up(client: httpx2.AsyncClient) -> Non
     }
     answer = await client.get("/problems/nonsense", headers=ID)
     assert answer.json() == problem(404, "not_found", "Not found", "no problem has the code 'nonsense'")
+
+
+def test_an_engines_invalid_request_crosses_the_wire_as_itself() -> None:
+    sent = wire.problem_of(1, InvalidRequest("steps must be less", field="/steps"))
+    assert type(wire.error_of(sent)) is InvalidRequest

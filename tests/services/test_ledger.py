@@ -145,7 +145,7 @@ async def test_a_full_disk_is_said_and_survived(tmp_path: Path) -> None:
             "CREATE TRIGGER full BEFORE INSERT ON generations BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
         )
         limited.commit()
-        with pytest.raises(LedgerUnavailable, match="^the ledger cannot be written: disk is full$"):
+        with pytest.raises(LedgerUnavailable, match=r"^the ledger cannot be written: disk is full$"):
             await ledger.record(generation("i2"))
         limited.execute("DROP TRIGGER full")
         limited.commit()
@@ -166,7 +166,7 @@ async def test_a_damaged_file_is_said_when_read(tmp_path: Path) -> None:
         other.execute("DROP TABLE generations")
         other.commit()
         other.close()
-        with pytest.raises(LedgerUnavailable, match="^the ledger cannot be read: no such table: generations$"):
+        with pytest.raises(LedgerUnavailable, match=r"^the ledger cannot be read: no such table: generations$"):
             await ledger.find("i1", "a")
 
 
@@ -176,7 +176,7 @@ async def test_a_damaged_file_is_said_when_read(tmp_path: Path) -> None:
 @pytest.mark.redis
 async def test_redis_without_an_append_only_file_is_refused(start_redis) -> None:
     ledger = RedisLedger(start_redis(aof=False), ttl_seconds=60)
-    with pytest.raises(ConfigError, match="^this Redis keeps no append-only file and would lose acknowledged records"):
+    with pytest.raises(ConfigError, match=r"^this Redis keeps no append-only file and would lose acknowledged records"):
         await ledger.open()
     with pytest.raises(LedgerUnavailable, match="keeps no append-only file"):
         await ledger.record(generation())
@@ -216,11 +216,11 @@ async def test_a_lost_redis_is_said_at_once_and_found_again(start_redis, monkeyp
         process.send_signal(signal.SIGKILL)
         process.wait()
         Path(address.removeprefix("unix://")).unlink()
-        with pytest.raises(LedgerUnavailable, match="^Redis did not take the record: "):
+        with pytest.raises(LedgerUnavailable, match=r"^Redis did not take the record: "):
             await ledger.record(generation("i2"))
-        with pytest.raises(LedgerUnavailable, match="^Redis does not answer"):
+        with pytest.raises(LedgerUnavailable, match=r"^Redis does not answer"):
             await ledger.record(generation("i2"))
-        with pytest.raises(LedgerUnavailable, match="^Redis cannot be read: "):
+        with pytest.raises(LedgerUnavailable, match=r"^Redis cannot be read: "):
             await ledger.find("i1", "a")
         start_redis()
         await asyncio.sleep(0.25)
@@ -230,10 +230,10 @@ async def test_a_lost_redis_is_said_at_once_and_found_again(start_redis, monkeyp
 
 async def test_a_redis_that_is_not_there_is_tried_again_later(tmp_path: Path) -> None:
     ledger = connect(f"unix://{tmp_path}/nobody", tmp_path, 60)
-    with pytest.raises(LedgerUnavailable, match="^Redis cannot be reached: "):
+    with pytest.raises(LedgerUnavailable, match=r"^Redis cannot be reached: "):
         await ledger.open()
-    with pytest.raises(LedgerUnavailable, match="^Redis cannot be reached: "):
+    with pytest.raises(LedgerUnavailable, match=r"^Redis cannot be reached: "):
         await ledger.record(generation())
-    with pytest.raises(LedgerUnavailable, match="^Redis does not answer"):
+    with pytest.raises(LedgerUnavailable, match=r"^Redis does not answer"):
         await ledger.record(generation())
     await ledger.close()

@@ -60,7 +60,7 @@ def command(
         emit_json(answer)
         return
     outputs = answer["outputs"]
-    assert isinstance(outputs, list)
+    assert isinstance(outputs, list | tuple)
     for output in outputs:
         emit(output["text"])
         say(f"{output['finish_reason']}, {output['forwards']} forwards, confidence {output['confidence']:.2f}")

@@ -26,9 +26,7 @@ def _type_of(field: FieldInfo) -> Any:  # noqa: ANN401 (a type for typer)
 def _flag(name: str, field: FieldInfo) -> inspect.Parameter:
     default = field.default
     shown = "none" if default in (None, ()) else default
-    option = typer.Option(
-        help=f"{field.description} [env: PERFUSE_{name.upper()}] [default: {shown}]", show_default=False
-    )
+    option = typer.Option(help=f"{field.description} (env PERFUSE_{name.upper()}, default {shown})", show_default=False)
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[_type_of(field) | None, option]
     )
