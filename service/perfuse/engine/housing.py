@@ -14,10 +14,13 @@ from types import TracebackType
 from typing import Self
 
 from perfuse import logging
+from perfuse._native import ArrowStorage
 from perfuse.errors import ConfigError, StoreLocked
 
 _log = logging.get(__name__)
 
+STORE = "store"
+"""The store's directory inside the data directory."""
 _LONGEST_SOCKET_PATH = 107
 """Bytes of a unix socket address on Linux, less the final zero."""
 _LONGEST_NAME = len("/engine-63.sock")
@@ -133,3 +136,17 @@ def _read(path: Path) -> dict[str, object]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def recover_store(data_dir: Path) -> int:
+    """Create the store, or bring it to its last commit, so that engines can follow it; gives that commit's number.
+
+    Raises:
+        StoreCorrupt: what is on disk contradicts its checksums.
+        StoreFull: there is no room for an empty store.
+    """
+    store = ArrowStorage.open(data_dir / STORE, "owner")
+    try:
+        return store.snapshot().lsn
+    finally:
+        store.close()

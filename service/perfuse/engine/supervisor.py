@@ -22,7 +22,7 @@ from perfuse import logging
 from perfuse.config import ServeConfig
 from perfuse.engine import flight, launch
 from perfuse.engine.children import Child, Process, status_name
-from perfuse.engine.housing import DataDirectory
+from perfuse.engine.housing import DataDirectory, recover_store
 from perfuse.engine.nursery import Nursery
 from perfuse.errors import ConfigError
 
@@ -46,10 +46,12 @@ def serve(config: ServeConfig, commands: Commands | None = None) -> int:
 
     Raises:
         StoreLocked: another server holds the data directory.
+        StoreError: the store in it is damaged or the disk is full.
         ConfigError: the address cannot be bound, or the data directory cannot be used.
     """
     with DataDirectory(Path(config.data_dir)) as home:
         logging.configure("supervisor", level=config.log_level, as_json=config.log_json, log_dir=home.path / "logs")
+        recover_store(home.path)
         listener = bind(config.host, config.port)
         engine_sockets = [home.bind(f"engine-{index}.sock") for index in range(config.workers)]
         try:

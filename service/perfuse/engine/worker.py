@@ -20,12 +20,15 @@ from typing import Protocol
 from perfuse import __version__, logging, wire
 from perfuse.engine import launch as launching
 from perfuse.engine.flight import FlightRecorder
+from perfuse.engine.housing import STORE
 from perfuse.engine.loop import AnyPipeline, Engine
 from perfuse.engine.run import Job
 from perfuse.engine.server import EngineServer
 from perfuse.errors import CheckpointError, InvalidRequest, PerfuseError
 from perfuse.pipelines import shipped
+from perfuse.pipelines.alone import EmptySnapshot
 from perfuse.requests import Preview, Request, Result
+from perfuse.store import StoreReader
 
 _log = logging.get(__name__)
 
@@ -98,6 +101,7 @@ def main(load: Load = shipped.load) -> int:
             backlog_limit=launch.backlog_limit,
             reproducible=launch.reproducible,
             on_batch=recorder.batch,
+            snapshots=StoreReader(Path(launch.data_dir) / STORE).snapshot if launch.data_dir else EmptySnapshot,
         )
         warm_up(engine, loaded.warm_ups)
     except PerfuseError as error:
