@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import perfuse.api.app  # noqa: F401 (all problem classes are loaded)
-from documents import DOCUMENTS, REPOSITORY, curl_lines, posted
+from documents import DOCUMENTS, REPOSITORY, blocks, curl_lines, posted
 from perfuse.api.schemas import DiffuseText, PlanTrajectory
 from perfuse.config import ServeConfig
 from perfuse.wire import error_classes
 
 SCHEMAS = {"/diffuse": DiffuseText, "/plan": PlanTrajectory}
+SCRIPTS = [(document.name, script) for document in DOCUMENTS for script in blocks(document, "python")]
 COMMANDS = [command for document in DOCUMENTS for command in curl_lines(document)]
 
 
@@ -28,6 +31,13 @@ def test_every_printed_request_is_valid() -> None:
     assert len(COMMANDS) >= 4
     for path, body in map(posted, COMMANDS):
         SCHEMAS[path].model_validate(body)
+
+
+@pytest.mark.parametrize("script", [script for _, script in SCRIPTS], ids=[name for name, _ in SCRIPTS])
+def test_every_printed_script_runs(script: str, tmp_path: Path) -> None:
+    child = subprocess.run([sys.executable, "-W", "error", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert child.returncode == 0, child.stderr
+    assert child.stdout
 
 
 def test_every_setting_is_documented_with_its_default() -> None:
