@@ -37,7 +37,6 @@ def test_every_printed_request_is_valid() -> None:
 def test_every_printed_script_runs(script: str, tmp_path: Path) -> None:
     child = subprocess.run([sys.executable, "-W", "error", "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert child.returncode == 0, child.stderr
-    assert child.stdout
 
 
 def test_every_setting_is_documented_with_its_default() -> None:
