@@ -86,9 +86,10 @@ class Metrics:
         self._restarts = Counter(
             "perfuse_request_restarts_total", "requests begun again after an engine died", registry=self.registry
         )
-        self._ledger = Counter(
+        ledger = Counter(
             "perfuse_ledger_records_total", "generations to be recorded", ["outcome"], registry=self.registry
         )
+        self._lost, self._written = ledger.labels("lost"), ledger.labels("written")
         self._ledger_seconds = Histogram(
             "perfuse_ledger_seconds", "time to record a generation", buckets=_SECONDS, registry=self.registry
         )
@@ -131,7 +132,7 @@ class Metrics:
 
     def recorded(self, seconds: float | None) -> None:
         """A generation was recorded in so many seconds, or could not be (None)."""
-        self._ledger.labels("lost" if seconds is None else "written").inc()
+        (self._lost if seconds is None else self._written).inc()
         if seconds is not None:
             self._ledger_seconds.observe(seconds)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging as stdlib_logging
 import re
 import secrets
 import time
@@ -77,8 +78,9 @@ class RequestContext:
             finally:
                 self._meter.request_ends(exchange.kind, exchange.status, exchange.seconds())
                 grave = exchange.status >= _SERVER_ERROR and exchange.kind != "health"
-                level = _log.warning if grave else _log.debug
-                level("request_finished", kind=exchange.kind, status=exchange.status, seconds=exchange.seconds())
+                if grave or stdlib_logging.getLogger().isEnabledFor(stdlib_logging.DEBUG):
+                    level = _log.warning if grave else _log.debug
+                    level("request_finished", kind=exchange.kind, status=exchange.status, seconds=exchange.seconds())
 
 
 class LocalGate:
