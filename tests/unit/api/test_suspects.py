@@ -11,7 +11,7 @@ from perfuse.api.link import PendingJob
 from perfuse.api.suspects import Verdict, judge
 from perfuse.requests import TextRequest
 
-I, S, C = Verdict.INNOCENT, Verdict.SUSPECT, Verdict.CULPRIT  # noqa: E741 (tables of three letters)
+FREE, S, C = Verdict.INNOCENT, Verdict.SUSPECT, Verdict.CULPRIT
 
 
 def job(identity: int, *, restarts: int = 0, solo: bool = False, solo_crashes: int = 0) -> PendingJob:
@@ -37,11 +37,11 @@ def job(identity: int, *, restarts: int = 0, solo: bool = False, solo_crashes: i
 @pytest.mark.parametrize(
     ("jobs", "batch", "verdicts"),
     [
-        pytest.param([job(1), job(2), job(3)], {1, 2}, [S, S, I], id="the crashed batch is suspected"),
+        pytest.param([job(1), job(2), job(3)], {1, 2}, [S, S, FREE], id="the crashed batch is suspected"),
         pytest.param([job(1), job(2)], None, [S, S], id="without a record everybody is suspected"),
-        pytest.param([job(1), job(2)], set(), [I, I], id="killed between batches: nobody"),
-        pytest.param([job(1, restarts=1), job(2)], set(), [S, I], id="present twice is suspicious"),
-        pytest.param([job(1, solo=True), job(2)], {1}, [C, I], id="computed alone when it crashed"),
+        pytest.param([job(1), job(2)], set(), [FREE, FREE], id="killed between batches: nobody"),
+        pytest.param([job(1, restarts=1), job(2)], set(), [S, FREE], id="present twice is suspicious"),
+        pytest.param([job(1, solo=True), job(2)], {1}, [C, FREE], id="computed alone when it crashed"),
         pytest.param([job(1, solo=True), job(2)], {2}, [S, S], id="another batch crashed"),
         pytest.param([job(1, solo=True)], set(), [C], id="nobody else was there"),
         pytest.param([job(1, solo=True)], None, [C], id="nobody else was there, no record"),
