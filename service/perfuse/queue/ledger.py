@@ -1,6 +1,6 @@
 """The ledger keeps what was generated, for a limited time, so that feedback can refer to it.
 
-Both backends give the same promises (tested by one suite): a record is durable when `record` returns, can be read back
+Both backends give the same promises (tested by one suite): a record outlives this process when `record` returns, can be read back
 by its tenant only, and is gone after its time to live. Many concurrent records share one commit.
 """
 

@@ -1,6 +1,8 @@
-"""The ledger in one SQLite file: write-ahead log, `synchronous=FULL`, one writer thread that commits in groups.
+"""The ledger in one SQLite file: write-ahead log, one writer thread that commits in groups.
 
-While one commit waits for the disk the next records gather, so the number of fsyncs follows the disk, not the load.
+A committed record survives any death of a process. It is not synced to disk before the answer (`synchronous=NORMAL`): a
+sync costs 0.1 to 20 ms by disk, and what a power failure takes is the note of an answer given just before it, on which
+feedback is then refused. What must survive power failures, feedback itself, has its own queue.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ class SqliteLedger:
         clock: Unix seconds.
     """
 
-    durability = "synced to disk: survives power loss"
+    durability = "survives a killed process; a power failure may take the last records"
 
     def __init__(
         self,
@@ -84,11 +86,11 @@ class SqliteLedger:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=5.0)
-        connection.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + _SCHEMA)
+        connection.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" + _SCHEMA)
         return connection
 
     async def record(self, generation: Generation) -> None:
-        """Keep it; durable on return."""
+        """Keep it; committed on return."""
         if self._thread is None or self._inbox.qsize() >= MAX_WAITING:
             raise LedgerUnavailable("the ledger is closed or has too many records waiting", retry_after=1.0)
         expires = generation.created + self._ttl
