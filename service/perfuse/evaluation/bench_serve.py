@@ -16,7 +16,8 @@ from perfuse.arrow_engine import ArrowEngine
 from perfuse.evaluation.bench_engine import bookkeeping_seconds_per_row_step
 from perfuse.evaluation.load import Connection, Server, cpu_seconds, resident_bytes, serving, storm
 
-BODY = {"modality": "text", "prompt": "Write a function that doubles every number of a list.", "length": 8, "seed": 1}
+BODY = {"modality": "text", "prompt": "Double every number.", "length": 4, "steps": 1, "seed": 1}
+"""One forward: the smallest request, so that the front is as busy as it can be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,6 @@ async def _lone(connection: Connection, local: ArrowEngine, front: int, requests
     for i in range(requests):
         over_http.append((await connection.request("POST", "/diffuse", {**BODY, "seed": i})).seconds)
         started = time.perf_counter()
-        local.diffuse(prompt=str(BODY["prompt"]), length=8, seed=i)
+        local.diffuse(prompt=str(BODY["prompt"]), length=4, steps=1, seed=i)
         directly.append(time.perf_counter() - started)
     return median(over_http), median(directly), (cpu_seconds(front) - before) / requests
