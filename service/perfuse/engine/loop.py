@@ -65,7 +65,7 @@ class Engine:
         reproducible: treat every job as reproducible.
         cost: a cost model; made here if None.
         snapshots: gives the newest store view.
-        on_batch: told the jobs of a batch before it is computed (the flight record).
+        on_batch: told whose code is about to run, before a job starts and before a batch (the flight record).
         clock: seconds, monotonic.
     """
 
@@ -204,6 +204,8 @@ class Engine:
             row_seconds=seconds_of(demands, self.cost) / max(expected, 1.0),
         )
         self._running[job.id] = running
+        if self._on_batch is not None:
+            self._on_batch((job.id,))
         self._resume(running, None)
 
     def _cancel(self, job: int) -> None:
