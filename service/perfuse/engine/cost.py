@@ -140,6 +140,10 @@ class CostModel:
             rows *= 2
         return rows
 
+    def batch_seconds(self, key: BatchKey, rows: int) -> float:
+        """What a batch of that many rows takes."""
+        return self._batches.get(key, _KeyCost()).seconds_per_row(rows) * rows
+
     def observe_usage(self, kind: str, share: float) -> None:
         """A finished request of this kind needed `share` of the calls it had estimated."""
         before = self._usage.get(kind)

@@ -241,6 +241,7 @@ class Engine:
             self._resume(running, ())
             return
         job = running.job
+        size = running.expected_calls * running.row_seconds
         urgency = rank(
             admitted=running.admitted,
             remaining=running.remaining_seconds(),
@@ -248,7 +249,7 @@ class Engine:
             deadline=job.deadline,
         )
         for index, call in enumerate(wish.calls):
-            self._scheduler.add(PendingCall(call, self._key(job, call), job.id, index, urgency))
+            self._scheduler.add(PendingCall(call, self._key(job, call), job.id, index, urgency, size))
 
     def _key(self, job: Job, call: Call) -> BatchKey:
         reproducible = self._reproducible or job.request.reproducible
@@ -268,7 +269,7 @@ class Engine:
             self._resume(running, None, GenerationFailed(f"host work raised {type(failure).__name__}: {failure}"))
 
     def _next_batch(self) -> Batch | None:
-        while (batch := self._scheduler.next()) is not None:
+        while (batch := self._scheduler.next(self.backlog.seconds)) is not None:
             now = self._clock()
             for job in {call.job for call in batch.calls}:
                 running = self._running[job]

@@ -10,8 +10,12 @@ from typing import NamedTuple, Protocol
 
 from perfuse.models.call import Call
 
-AGEING = 0.25
+AGEING = 0.02
 """Seconds of remaining work that one second of waiting outweighs: long requests cannot starve."""
+PEER = 2.0
+"""Requests up to this many times as large as the lead's share its batches freely."""
+BACKLOG_SECONDS = 8.0
+"""Seconds of backlog at which larger requests may double the lead's step; without a backlog they must not slow it."""
 PRIORITY_SECONDS = 1.0
 """Seconds of remaining work that one level of priority outweighs."""
 
@@ -41,6 +45,7 @@ class PendingCall:
         job: the request it belongs to.
         index: its place among the calls of one await.
         rank: order of urgency, see `rank`.
+        size: engine seconds the whole request was expected to take.
     """
 
     call: Call
@@ -48,6 +53,7 @@ class PendingCall:
     job: int
     index: int
     rank: float
+    size: float = 0.0
 
 
 @dataclass(slots=True)
@@ -63,6 +69,10 @@ class RowCap(Protocol):
 
     def row_cap(self, key: BatchKey) -> int:
         """Most rows worth computing together."""
+        ...
+
+    def batch_seconds(self, key: BatchKey, rows: int) -> float:
+        """What a batch of that many rows takes."""
         ...
 
 
@@ -108,19 +118,32 @@ class Scheduler:
                 heap[:] = [entry for entry in heap if entry[2].job != job]
                 heapq.heapify(heap)
 
-    def next(self) -> Batch | None:
-        """The most urgent ready call and the equal-key calls that ride along, up to the learned row cap."""
+    def next(self, backlog: float = 0.0) -> Batch | None:
+        """The most urgent ready call and the equal-key calls that ride along, up to the learned row cap.
+
+        Requests several times larger than the lead's ride only as far as they do not slow it down much; the longer the
+        backlog (seconds of admitted work), the more throughput counts.
+        """
         lead = min((heap[0] for heap in self._heaps.values() if heap), default=None)
         if lead is None:
             return None
         key = lead[2].key
         heap = self._heaps[key]
         batch = Batch(key)
-        cap = self._caps.row_cap(key)
+        passed: list[tuple[float, int, PendingCall]] = []
+        patience = 1.0 + backlog / BACKLOG_SECONDS
+        peers, cap = 0, self._caps.row_cap(key)
         while heap and len(batch.calls) < cap:
-            call = heapq.heappop(heap)[2]
-            batch.calls.append(call)
-            self._taken(call.job)
+            entry = heapq.heappop(heap)
+            if entry[2].size <= PEER * lead[2].size:
+                peers += 1
+            elif self._caps.batch_seconds(key, len(batch.calls) + 1) > patience * self._caps.batch_seconds(key, peers):
+                passed.append(entry)
+                continue
+            batch.calls.append(entry[2])
+            self._taken(entry[2].job)
+        for entry in passed:
+            heapq.heappush(heap, entry)
         if not heap:
             del self._heaps[key]
         return batch

@@ -29,14 +29,10 @@ LONG = TextRequest(
 
 
 @dataclass(frozen=True, slots=True)
-class LatencyBench:
-    """Seconds, and requests per second. The target is `ratio_p99` <= 2."""
+class MixedLoad:
+    """Seconds, and requests per second. The target is `ratio_p99` <= 2: short beside long against short alone."""
 
-    load: float
     rate: float
-    capacity: float
-    alone_p50: float
-    alone_p99: float
     short_p50: float
     short_p99: float
     long_p50: float
@@ -44,7 +40,20 @@ class LatencyBench:
     ratio_p99: float
     mean_rows: float
 
-    def as_dict(self) -> dict[str, float]:
+
+@dataclass(frozen=True, slots=True)
+class LatencyBench:
+    """Capacity one at a time and at once, the short request alone, and the mix at a share of each capacity."""
+
+    load: float
+    capacity_one_at_a_time: float
+    capacity_at_once: float
+    alone_p50: float
+    alone_p99: float
+    of_one_at_a_time: MixedLoad
+    of_at_once: MixedLoad
+
+    def as_dict(self) -> dict[str, object]:
         """The figures by name."""
         return asdict(self)
 
@@ -108,35 +117,44 @@ def mix(rng: random.Random) -> TextRequest:
 
 
 def run(*, load_share: float = 0.7, seconds: float = 30.0, threads: int = 1, seed: int = 0) -> LatencyBench:
-    """Measure capacity, then the short request alone, then the mix at `load_share` of capacity."""
+    """Measure both capacities, the short request alone, then the mix at `load_share` of either."""
     rng = random.Random(seed)
     bench = _Bench(threads)
     try:
-        closed = [(0.0, mix(rng)) for _ in range(200)]
-        bench.run(closed[:50])
-        capacity = len(closed) / max(bench.run(closed))
-        alone = [bench.run([(0.0, SHORT)])[0] for _ in range(200)]
-        rate, now, arrivals = load_share * capacity, 0.0, list[tuple[float, TextRequest]]()
-        while (now := now + rng.expovariate(rate)) < seconds:
-            arrivals.append((now, mix(rng)))
-        before = bench.engine.counters.rows, bench.engine.counters.batches
-        taken = bench.run(arrivals)
-        after = bench.engine.counters.rows, bench.engine.counters.batches
+        bench.run([(0.0, mix(rng)) for _ in range(40)])
+        closed = [(0.0, mix(rng)) for _ in range(120)]
+        at_once = len(closed) / max(bench.run(closed))
+        singles = [mix(rng) for _ in range(60)]
+        one_at_a_time = len(singles) / sum(bench.run([(0.0, request)])[0] for request in singles)
+        alone = quantiles((bench.run([(0.0, SHORT)])[0] for _ in range(200)), n=100)
+        return LatencyBench(
+            load=load_share,
+            capacity_one_at_a_time=one_at_a_time,
+            capacity_at_once=at_once,
+            alone_p50=alone[49],
+            alone_p99=alone[98],
+            of_one_at_a_time=_mixed(bench, rng, load_share * one_at_a_time, seconds, alone[98]),
+            of_at_once=_mixed(bench, rng, load_share * at_once, seconds, alone[98]),
+        )
     finally:
         bench.close()
-    short = [s for s, (_, request) in zip(taken, arrivals, strict=True) if request is SHORT]
-    long = [s for s, (_, request) in zip(taken, arrivals, strict=True) if request is LONG]
-    alone_cut, short_cut, long_cut = (quantiles(values, n=100) for values in (alone, short, long))
-    return LatencyBench(
-        load=load_share,
+
+
+def _mixed(bench: _Bench, rng: random.Random, rate: float, seconds: float, alone_p99: float) -> MixedLoad:
+    now, arrivals = 0.0, list[tuple[float, TextRequest]]()
+    while (now := now + rng.expovariate(rate)) < seconds or len(arrivals) < 20:
+        arrivals.append((now, SHORT if len(arrivals) % 5 else LONG))
+    before = bench.engine.counters.rows, bench.engine.counters.batches
+    taken = bench.run(arrivals)
+    rows, batches = bench.engine.counters.rows - before[0], bench.engine.counters.batches - before[1]
+    short = quantiles((s for s, (_, request) in zip(taken, arrivals, strict=True) if request is SHORT), n=100)
+    long = quantiles((s for s, (_, request) in zip(taken, arrivals, strict=True) if request is LONG), n=100)
+    return MixedLoad(
         rate=rate,
-        capacity=capacity,
-        alone_p50=alone_cut[49],
-        alone_p99=alone_cut[98],
-        short_p50=short_cut[49],
-        short_p99=short_cut[98],
-        long_p50=long_cut[49],
-        long_p99=long_cut[98],
-        ratio_p99=short_cut[98] / alone_cut[98],
-        mean_rows=(after[0] - before[0]) / max(after[1] - before[1], 1),
+        short_p50=short[49],
+        short_p99=short[98],
+        long_p50=long[49],
+        long_p99=long[98],
+        ratio_p99=short[98] / alone_p99,
+        mean_rows=rows / max(batches, 1),
     )

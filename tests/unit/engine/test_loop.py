@@ -76,13 +76,13 @@ def marked(call: Call, prompt: str) -> bool:
 
 def test_requests_share_batches_whatever_their_step_counts(build: Callable[..., Bench]) -> None:
     bench = build()
-    for job, steps in enumerate([1, 4, 2]):
+    for job, steps in enumerate([2, 4, 3]):
         bench.submit(job, steps=steps)
     bench.engine.run_until_idle()
-    assert [len(batch) for batch in bench.network.batches] == [3, 2, 1, 1]
-    assert [bench.sink.results[job].outputs[0].steps_done for job in range(3)] == [1, 4, 2]
+    assert [len(batch) for batch in bench.network.batches] == [3, 3, 2, 1]
+    assert [bench.sink.results[job].outputs[0].steps_done for job in range(3)] == [2, 4, 3]
     assert bench.flights[:4] == [[0], [1], [2], [0, 2, 1]]
-    assert bench.engine.counters.rows == 7
+    assert bench.engine.counters.rows == 9
     assert bench.engine.counters.batches == 4
     assert bench.engine.backlog.seconds == 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from hypothesis import given
@@ -21,6 +22,9 @@ class Caps:
 
     def row_cap(self, key: BatchKey) -> int:
         return self.cap
+
+    def batch_seconds(self, key: BatchKey, rows: int) -> float:
+        return float(1 + rows)
 
 
 def pending(job: int, urgency: float, shape: int = 8, index: int = 0) -> PendingCall:
@@ -52,6 +56,29 @@ def test_a_batch_takes_no_more_than_the_cap() -> None:
     for job in range(5):
         scheduler.add(pending(job, float(job)))
     assert [jobs(scheduler.next()) for _ in range(3)] == [[0, 1], [2, 3], [4]]
+
+
+def sized(job: int, urgency: float, size: float) -> PendingCall:
+    return replace(pending(job, urgency), size=size)
+
+
+def test_much_larger_requests_do_not_slow_a_small_one_down_unless_the_backlog_is_long() -> None:
+    scheduler = Scheduler(Caps())
+    calls = [sized(1, 0.0, 1.0), sized(2, 0.1, 9.0), sized(3, 0.2, 1.9), sized(4, 0.3, 9.0)]
+    for call in calls:
+        scheduler.add(call)
+    assert jobs(scheduler.next()) == [1, 3]
+    assert jobs(scheduler.next()) == [2, 4]
+    for call in calls:
+        scheduler.add(call)
+    assert jobs(scheduler.next(backlog=8.0)) == [1, 2, 3, 4]
+
+
+def test_small_requests_ride_with_a_large_one() -> None:
+    scheduler = Scheduler(Caps())
+    for call in (sized(1, 0.0, 9.0), sized(2, 0.1, 1.0)):
+        scheduler.add(call)
+    assert jobs(scheduler.next()) == [1, 2]
 
 
 def test_a_dropped_request_is_never_computed() -> None:
