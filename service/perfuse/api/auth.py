@@ -5,6 +5,7 @@ Keys are compared by a keyed hash drawn at start, so neither the look-up nor its
 
 from __future__ import annotations
 
+import functools
 import hmac
 import re
 import secrets
@@ -123,6 +124,7 @@ def check_exposure(host: str, keyring: Keyring) -> None:
         )
 
 
+@functools.lru_cache(maxsize=32)
 def is_loopback(host: str) -> bool:
     """Whether a host name or address, without port, can only be this machine."""
     name = host.strip("[]").lower()

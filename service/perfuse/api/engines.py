@@ -70,6 +70,7 @@ class EnginePool:
         self._tasks: list[asyncio.Task[None]] = []
         self._restarted = 0
         self._killers = 0
+        self._waiting = asyncio.Event()
 
     async def start(self) -> None:
         """Begin to connect, and go on doing so; returns at once."""
@@ -240,6 +241,7 @@ class EnginePool:
             if verdict is Verdict.SUSPECT:
                 job.solo = True
                 self._suspects.append(job)
+                self._waiting.set()
             else:
                 self._place(job)
         self._next_suspect()
@@ -274,6 +276,7 @@ class EnginePool:
         ready = [link for link in self._links if link.ready and not link.draining]
         if not ready:
             self._held.append(job)
+            self._waiting.set()
             return
         remaining = None if job.deadline is None else max(0.0, job.deadline - now)
         min(ready, key=EngineLink.load).submit(job, remaining)
@@ -323,6 +326,9 @@ class EnginePool:
     async def _tick(self) -> None:
         """Let no request wait beyond its deadline, nor for ever for an engine."""
         while True:
+            if not self._held and not self._suspects:
+                self._waiting.clear()
+                await self._waiting.wait()
             await asyncio.sleep(_TICK_SECONDS)
             now = self._clock()
             for queue in (self._held, self._suspects):

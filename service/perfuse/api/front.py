@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,10 @@ from perfuse.queue.ledger import Ledger, LedgerUnavailable, connect
 _log = logging.get(__name__)
 
 _KEEP_ALIVE_SECONDS = 75
+_DATE_SECONDS = 1.0
+_TICKS_PER_DATE = 10
+_GARBAGE_THRESHOLD = 20_000
+"""Objects between two looks for cycles. Requests leave none; at 700 the looks took a tenth of the time under load."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,7 +49,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn that leaves signals to `run`: a drained front exits with 0, not by the signal that asked for it."""
+    """Uvicorn that leaves signals to `run`: a drained front exits with 0, not by the signal that asked for it.
+
+    It wakes once a second, for the date header, instead of ten times.
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._stopping = asyncio.Event()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -54,6 +66,14 @@ class _Server(uvicorn.Server):
         """Finish what runs; at the second call drop it."""
         self.force_exit = self.should_exit
         self.should_exit = True
+        self._stopping.set()
+
+    async def main_loop(self) -> None:
+        """Keep the date header until asked to stop."""
+        while not await self.on_tick(counter=_TICKS_PER_DATE):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_DATE_SECONDS):
+                    await self._stopping.wait()
 
 
 async def run(record: launch.FrontLaunch, settings: Settings, keyring: Keyring) -> None:
@@ -82,12 +102,15 @@ async def run(record: launch.FrontLaunch, settings: Settings, keyring: Keyring) 
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
         )
     )
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, server.stop)
+    gc.freeze()
+    gc.set_threshold(_GARBAGE_THRESHOLD)
     try:
         await server.serve(sockets=[record.listening_socket()])
     finally:

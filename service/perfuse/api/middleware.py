@@ -1,18 +1,19 @@
-"""What every request passes, as pure ASGI: request id and last resort, the local gate, the body limit."""
+"""What every request passes, as pure ASGI: request id and last resort, local gate, body limit, hot paths."""
 
 from __future__ import annotations
 
 import logging as stdlib_logging
 import re
-import secrets
 import time
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from structlog.contextvars import bound_contextvars
+from structlog.contextvars import bind_contextvars, reset_contextvars
 
-from perfuse import logging, metrics
+from perfuse import ids, logging, metrics
 from perfuse.api.auth import check_local
 from perfuse.api.problems import UnsupportedMediaType, response_of
 from perfuse.errors import PayloadTooLarge, PerfuseError
@@ -25,16 +26,22 @@ _SERVER_ERROR = 500
 
 @dataclass(slots=True)
 class Exchange:
-    """One request on its way: its id, when it came, what was answered."""
+    """One request on its way: its id, its headers (of each name the first), when it came, what was answered."""
 
     request_id: str
     kind: metrics.Kind
+    headers: Mapping[bytes, bytes]
     started: float = field(default_factory=time.perf_counter)
     status: int = 0
 
     def seconds(self) -> float:
         """Since it came."""
         return time.perf_counter() - self.started
+
+    def header(self, name: bytes) -> str | None:
+        """A header by its name in lower case."""
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
 
 
 def exchange_of(scope: Scope) -> Exchange:
@@ -55,9 +62,10 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        identity = given if REQUEST_ID.match(given) else secrets.token_hex(8)
-        exchange = scope["perfuse.exchange"] = Exchange(identity, metrics.kind_of(scope["path"]))
+        headers = dict(reversed(scope["headers"]))
+        given = headers.get(b"x-request-id", b"").decode("latin-1")
+        identity = given if REQUEST_ID.match(given) else ids.token()
+        exchange = scope["perfuse.exchange"] = Exchange(identity, metrics.kind_of(scope["path"]), headers)
         header = (b"x-request-id", identity.encode())
 
         async def send_with_id(message: Message) -> None:
@@ -67,20 +75,21 @@ class RequestContext:
             await send(message)
 
         self._meter.request_begins()
-        with bound_contextvars(request_id=identity):
-            try:
-                await self._app(scope, receive, send_with_id)
-            except Exception as error:  # noqa: BLE001  # the boundary of the process: the client gets an answer
-                _log.error("request_failed", exc_info=error, kind=exchange.kind)
-                if not exchange.status:
-                    internal = PerfuseError("something failed that should not have", hint="see the server's log")
-                    await response_of(internal, identity)(scope, receive, send_with_id)
-            finally:
-                self._meter.request_ends(exchange.kind, exchange.status, exchange.seconds())
-                grave = exchange.status >= _SERVER_ERROR and exchange.kind != "health"
-                if grave or stdlib_logging.getLogger().isEnabledFor(stdlib_logging.DEBUG):
-                    level = _log.warning if grave else _log.debug
-                    level("request_finished", kind=exchange.kind, status=exchange.status, seconds=exchange.seconds())
+        tokens = bind_contextvars(request_id=identity)
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception as error:  # noqa: BLE001  # the boundary of the process: the client gets an answer
+            _log.error("request_failed", exc_info=error, kind=exchange.kind)
+            if not exchange.status:
+                internal = PerfuseError("something failed that should not have", hint="see the server's log")
+                await response_of(internal, identity)(scope, receive, send_with_id)
+        finally:
+            self._meter.request_ends(exchange.kind, exchange.status, exchange.seconds())
+            grave = exchange.status >= _SERVER_ERROR and exchange.kind != "health"
+            if grave or stdlib_logging.getLogger().isEnabledFor(stdlib_logging.DEBUG):
+                level = _log.warning if grave else _log.debug
+                level("request_finished", kind=exchange.kind, status=exchange.status, seconds=exchange.seconds())
+            reset_contextvars(**tokens)
 
 
 class LocalGate:
@@ -92,13 +101,13 @@ class LocalGate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
         if scope["type"] == "http":
-            headers = Headers(scope=scope)
+            exchange = exchange_of(scope)
             try:
-                check_local(headers.get("host"), headers.get("origin"))
+                check_local(exchange.header(b"host"), exchange.header(b"origin"))
                 if scope["method"] == "POST":
-                    _check_json(headers.get("content-type", ""))
+                    _check_json(exchange.header(b"content-type") or "")
             except PerfuseError as error:
-                await response_of(error, exchange_of(scope).request_id)(scope, receive, send)
+                await response_of(error, exchange.request_id)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -123,11 +132,16 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        declared = Headers(scope=scope).get("content-length", "")
-        if declared.isdigit() and int(declared) > self._limit:
-            error = self._too_large(f"{declared} bytes")
-            await response_of(error, exchange_of(scope).request_id)(scope, receive, send)
-            return
+        exchange = exchange_of(scope)
+        declared = exchange.header(b"content-length") or ""
+        if declared.isdigit():
+            if int(declared) > self._limit:
+                error = self._too_large(f"{declared} bytes")
+                await response_of(error, exchange.request_id)(scope, receive, send)
+                return
+            if b"transfer-encoding" not in exchange.headers:  # the HTTP parser reads no more than declared
+                await self._app(scope, receive, send)
+                return
         seen = 0
 
         async def counted() -> Message:
@@ -146,3 +160,28 @@ class BodyLimit:
             f"the body may have {self._limit} bytes, {came} came",
             hint="send less, or raise --max-body-bytes on the server",
         )
+
+
+class HotPaths:
+    """Innermost: answers the posts that make up the load, past FastAPI's routing, which costs more than their parsing.
+
+    Args:
+        app: answers everything else.
+        endpoints: what answers a post, by exact path.
+    """
+
+    def __init__(self, app: ASGIApp, *, endpoints: Mapping[str, Callable[[Request], Awaitable[Response]]]) -> None:
+        self._app = app
+        self._endpoints = endpoints
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        endpoint = self._endpoints.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        if endpoint is None:
+            await self._app(scope, receive, send)
+            return
+        try:
+            response = await endpoint(Request(scope, receive))
+        except PerfuseError as error:
+            response = response_of(error, exchange_of(scope).request_id)
+        await response(scope, receive, send)
