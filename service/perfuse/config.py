@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
 
 from perfuse.errors import ConfigError
 
@@ -28,7 +34,9 @@ class ServeConfig(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on; anything but loopback needs --keys")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="TCP port; 0 picks a free one")
     data_dir: Path = Field(Path("perfuse-data"), description="store, ledger, sockets and logs")
-    model: tuple[Path, ...] = Field((), description="model folders to serve instead of the shipped ones")
+    model: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (), description="model folders to serve instead of the shipped ones"
+    )
     workers: Annotated[int, Field(ge=1, le=64)] = Field(1, description="engine processes (one per device; more on CPU)")
     threads: Annotated[int, Field(ge=0, le=256)] = Field(
         0, description="compute threads per engine; 0: cores / workers"
@@ -48,6 +56,12 @@ class ServeConfig(BaseSettings):
     drain_seconds: Annotated[float, Field(ge=0)] = Field(20.0, description="how long a stop waits for running requests")
     log_level: LogLevel = Field("info", description="least severe event logged")
     log_json: bool = Field(False, description="log JSON lines to the console")  # noqa: FBT003
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _folders(cls, value: object) -> object:
+        """Folders in one string, as the environment has them, are separated by colons."""
+        return [folder for folder in value.split(":") if folder] if isinstance(value, str) else value
 
     @field_validator("queue")
     @classmethod

@@ -17,6 +17,22 @@ def test_flags_win_over_environment_over_file(tmp_path: Path, monkeypatch: pytes
     assert (config.port, config.workers, config.threads) == (100, 20, 3)
 
 
+@pytest.mark.parametrize(
+    ("value", "folders"), [("", ()), ("a", ("a",)), ("/m/a:b", ("/m/a", "b"))], ids=["none", "one", "two"]
+)
+def test_the_environment_separates_model_folders_by_colons(
+    value: str, folders: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERFUSE_MODEL", value)
+    assert load({}).model == tuple(map(Path, folders))
+
+
+def test_the_file_lists_model_folders(tmp_path: Path) -> None:
+    file = tmp_path / "perfuse.yaml"
+    file.write_text("model: [a, b]\n")
+    assert load({}, file).model == (Path("a"), Path("b"))
+
+
 def test_defaults_hold_where_nothing_is_said() -> None:
     config = load({})
     assert (config.host, config.port, config.queue) == ("127.0.0.1", 8000, "sqlite")
