@@ -237,3 +237,10 @@ async def test_a_redis_that_is_not_there_is_tried_again_later(tmp_path: Path) ->
     with pytest.raises(LedgerUnavailable, match=r"^Redis does not answer"):
         await ledger.record(generation())
     await ledger.close()
+
+
+async def test_only_its_owner_reads_the_sqlite_files(tmp_path: Path) -> None:
+    async with opened(connect("sqlite", tmp_path, 60)) as ledger:
+        await ledger.record(generation())
+        modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.glob("ledger.sqlite*")}
+    assert modes == {"ledger.sqlite": 0o600, "ledger.sqlite-shm": 0o600, "ledger.sqlite-wal": 0o600}

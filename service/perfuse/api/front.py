@@ -16,6 +16,7 @@ import uvloop
 from perfuse import logging
 from perfuse.api.app import create_app
 from perfuse.api.auth import Keyring, check_exposure, load_keys
+from perfuse.api.connection import Connection
 from perfuse.api.engines import EnginePool
 from perfuse.engine import launch
 from perfuse.errors import PerfuseError
@@ -96,7 +97,7 @@ async def run(record: launch.FrontLaunch, settings: Settings, keyring: Keyring) 
     server = _Server(
         uvicorn.Config(
             app,
-            http="httptools",
+            http=Connection,
             ws="none",
             lifespan="off",
             log_config=None,

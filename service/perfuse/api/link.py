@@ -104,6 +104,7 @@ class EngineLink(asyncio.Protocol):
         self._mean_seconds = 0.01
         self._reader = wire.FrameReader()
         self._transport: asyncio.Transport | None = None
+        self._unsent: list[bytes] = []
         self._lost = asyncio.Event()
 
     async def keep_connected(self) -> None:
@@ -167,9 +168,16 @@ class EngineLink(asyncio.Protocol):
         )
 
     def send(self, message: wire.Message) -> None:
-        """Send a frame, if connected."""
+        """Send a frame, if connected: at the end of this turn of the loop, with all others of the turn."""
         if self._transport is not None:
-            self._transport.write(wire.frame(message))
+            if not self._unsent:
+                asyncio.get_running_loop().call_soon(self._flush)
+            self._unsent.append(wire.frame(message))
+
+    def _flush(self) -> None:
+        frames, self._unsent = self._unsent, []
+        if self._transport is not None:
+            self._transport.write(b"".join(frames))
 
     def forget(self, job: PendingJob) -> None:
         """The job is answered or withdrawn."""
@@ -199,6 +207,7 @@ class EngineLink(asyncio.Protocol):
         """The engine has died or closed."""
         del exc
         self._transport = None
+        self._unsent.clear()
         was_ready, self.ready = self.ready, False
         jobs = list(self.jobs.values())
         self.jobs.clear()

@@ -1,7 +1,7 @@
 """The ledger keeps what was generated, for a limited time, so that feedback can refer to it.
 
-Both backends give the same promises (tested by one suite): a record outlives this process when `record` returns, can be read back
-by its tenant only, and is gone after its time to live. Many concurrent records share one commit.
+Both backends give the same promises (tested by one suite): a record outlives this process when `record` returns, can
+be read back by its tenant only, and is gone after its time to live. Many concurrent records share one commit.
 """
 
 from __future__ import annotations

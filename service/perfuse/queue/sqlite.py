@@ -66,7 +66,9 @@ class SqliteLedger:
         self._ttl = ttl_seconds
         self._purge_seconds = purge_seconds
         self._clock = clock
-        self._inbox: SimpleQueue[_Waiting | None] = SimpleQueue()
+        self._fresh: list[_Waiting] = []
+        self._waiting = 0
+        self._inbox: SimpleQueue[list[_Waiting] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._reader: sqlite3.Connection | None = None
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="ledger-read")
@@ -75,9 +77,10 @@ class SqliteLedger:
         """Create the file if needed and start the writer."""
         self._loop = asyncio.get_running_loop()
         try:
+            self._path.touch(mode=0o600)  # SQLite gives its journal and shared memory the mode of the database
             writer = self._connect()
             self._reader = self._connect()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise ConfigError(
                 f"the ledger {self._path} cannot be opened: {error}", hint="check --data-dir and its disk"
             ) from None
@@ -91,12 +94,21 @@ class SqliteLedger:
 
     async def record(self, generation: Generation) -> None:
         """Keep it; committed on return."""
-        if self._thread is None or self._inbox.qsize() >= MAX_WAITING:
+        if self._thread is None or self._waiting >= MAX_WAITING:
             raise LedgerUnavailable("the ledger is closed or has too many records waiting", retry_after=1.0)
         expires = generation.created + self._ttl
         done: asyncio.Future[None] = self._loop.create_future()
-        self._inbox.put(_Waiting((generation.id, generation.tenant, expires, encode(generation)), done))
+        if not self._fresh:
+            self._loop.call_soon(self._hand_over)
+        self._fresh.append(_Waiting((generation.id, generation.tenant, expires, encode(generation)), done))
+        self._waiting += 1
         await done
+
+    def _hand_over(self) -> None:
+        """Give the writer what came in this turn of the loop: it is woken once for all of it."""
+        if self._fresh:
+            self._inbox.put(self._fresh)
+            self._fresh = []
 
     async def find(self, identity: str, tenant: str) -> Generation | None:
         """The record if it is `tenant`'s and still kept."""
@@ -116,6 +128,7 @@ class SqliteLedger:
         """Commit what waits and close the file."""
         if self._thread is not None:
             thread, self._thread = self._thread, None
+            self._hand_over()
             self._inbox.put(None)
             await asyncio.to_thread(thread.join)
         self._reading.shutdown()
@@ -143,8 +156,8 @@ class SqliteLedger:
         try:
             item = self._inbox.get(timeout=patience)
             while item is not None:
-                group.append(item)
-                if len(group) == _GROUP:
+                group += item
+                if len(group) >= _GROUP:
                     return group, True
                 item = self._inbox.get_nowait()
         except Empty:
@@ -152,7 +165,18 @@ class SqliteLedger:
         return group, False
 
     def _settle(self, group: Sequence[_Waiting], error: sqlite3.Error | None) -> None:
-        self._loop.call_soon_threadsafe(_resolve, group, None if error is None else str(error))
+        self._loop.call_soon_threadsafe(self._resolve, group, None if error is None else str(error))
+
+    def _resolve(self, group: Sequence[_Waiting], reason: str | None) -> None:
+        self._waiting -= len(group)
+        error = None if reason is None else f"the ledger cannot be written: {reason}"
+        for waiting in group:
+            if waiting.done.done():  # the request was cancelled meanwhile
+                continue
+            if error is None:
+                waiting.done.set_result(None)
+            else:
+                waiting.done.set_exception(LedgerUnavailable(error, retry_after=1.0))
 
     def _purge(self, connection: sqlite3.Connection) -> None:
         try:
@@ -173,13 +197,3 @@ def _commit(connection: sqlite3.Connection, rows: Sequence[_Row]) -> sqlite3.Err
             connection.execute("ROLLBACK")
         return error
     return None
-
-
-def _resolve(group: Sequence[_Waiting], reason: str | None) -> None:
-    for waiting in group:
-        if waiting.done.done():  # the request was cancelled meanwhile
-            continue
-        if reason is None:
-            waiting.done.set_result(None)
-        else:
-            waiting.done.set_exception(LedgerUnavailable(f"the ledger cannot be written: {reason}", retry_after=1.0))
