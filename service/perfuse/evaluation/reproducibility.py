@@ -5,9 +5,13 @@ Also its price, and how many answers are equal without it. Runs the shipped mode
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import os
 import random
+import signal
 import struct
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +22,7 @@ from perfuse.engine.cost import CostModel
 from perfuse.engine.loop import Engine
 from perfuse.engine.run import Job
 from perfuse.errors import PerfuseError
+from perfuse.evaluation.load import Server, ask, serving
 from perfuse.pipelines.alone import AloneRun, run_alone
 from perfuse.pipelines.shipped import Loaded, load
 from perfuse.requests import Goal, Preview, Request, Result, TextRequest, TextResult, TrajectoryRequest
@@ -45,6 +50,7 @@ class Reproducibility:
         equal_without: the same requests without `reproducible`, in the same company.
         throughput_share: requests per second with it, as a share of those without.
         lone_latency_ratio: seconds of a lone request with it over without.
+        equal_after_kill: reproducible, over HTTP, sent again while the engine is killed with SIGKILL.
     """
 
     cases: int
@@ -54,6 +60,7 @@ class Reproducibility:
     equal_without: int
     throughput_share: float
     lone_latency_ratio: float
+    equal_after_kill: int
 
     def as_dict(self) -> dict[str, float]:
         """The figures by name."""
@@ -148,7 +155,45 @@ def measure(*, cases: int = 100, seed: int = 0, models: Sequence[Path] = ()) -> 
         equal_without=sum(a == b for a, b in zip(loose, loose_expected, strict=True)),
         throughput_share=without_seconds / with_seconds,
         lone_latency_ratio=_lone_seconds(loaded, wanted) / _lone_seconds(loaded, drawn),
+        equal_after_kill=asyncio.run(_equal_after_kill(wanted, models)),
     )
+
+
+def body_of(modality: str, request: Request) -> tuple[str, dict[str, object]]:
+    """Path and HTTP body of a request."""
+    fields = {name: value for name, value in asdict(request).items() if value is not None}
+    if modality == "text":
+        return "/diffuse", {"modality": "text", **fields}
+    return "/plan", {"domain": "trajectory", **fields}
+
+
+async def _equal_after_kill(cases: Sequence[tuple[str, Request]], models: Sequence[Path]) -> int:
+    """How many answers are the same when sent again, eight at a time, while the engine dies under them."""
+    with tempfile.TemporaryDirectory(prefix="perfuse-kill-") as folder:
+        flags = [part for model in models for part in ("--model", str(model))]
+        with serving(Path(folder) / "data", *flags) as server:
+            await server.ready()
+            posts = [body_of(*case) for case in cases]
+            before = await _answers(server, posts)
+            again = asyncio.create_task(_answers(server, posts))
+            await asyncio.sleep(0.5)
+            os.kill(server.children()["engine"][0], signal.SIGKILL)
+            after = await again
+    return sum(a == b != (None, None) for a, b in zip(before, after, strict=True))
+
+
+async def _answers(server: Server, posts: Sequence[tuple[str, dict[str, object]]]) -> list[tuple[object, object]]:
+    """What was generated, by request; floats in JSON are exact."""
+    gathered: list[tuple[object, object]] = [(None, None)] * len(posts)
+    turns = iter(enumerate(posts))
+
+    async def client() -> None:
+        for i, (path, body) in turns:
+            answer = (await ask(server.port, "POST", path, body)).json()
+            gathered[i] = (answer.get("outputs"), answer.get("trajectory"))
+
+    await asyncio.gather(*(client() for _ in range(8)))
+    return gathered
 
 
 def _alone(loaded: Loaded, modality: str, request: Request) -> Result:
