@@ -25,6 +25,7 @@ from perfuse.errors import PerfuseError
 from perfuse.evaluation.load import Server, ask, serving
 from perfuse.pipelines.alone import AloneRun, run_alone
 from perfuse.pipelines.shipped import Loaded, load
+from perfuse.planning.mazes import MAZES
 from perfuse.requests import Goal, Preview, Request, Result, TextRequest, TextResult, TrajectoryRequest
 
 PROMPTS = (
@@ -34,8 +35,6 @@ PROMPTS = (
     "Reverse every string in a list and join them with a comma.",
 )
 CODE = "def scale(values):\n    return [value * 2 for value in values]\n"
-FREE_CELLS = ((1, 1), (2, 1), (3, 1), (1, 3), (2, 3), (3, 3), (3, 2))
-"""Free cells of maze2d-umaze as (row, column)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +123,8 @@ def _text(rng: random.Random) -> TextRequest:
 
 
 def _trajectory(rng: random.Random) -> TrajectoryRequest:
-    row, column = rng.choice(FREE_CELLS)
-    x, y = row - 0.2 + rng.uniform(-0.1, 0.1), column - 0.2 + rng.uniform(-0.1, 0.1)
+    row, column = rng.choice(MAZES["maze2d-umaze"].starts.tolist())
+    x, y = row + rng.uniform(-0.1, 0.1), column + rng.uniform(-0.1, 0.1)
     return TrajectoryRequest(
         environment="maze2d-umaze",
         state=(x, y, 0.0, 0.0),
