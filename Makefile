@@ -5,6 +5,7 @@ ARGS ?=
 TORCH ?= default
 
 BIN := .venv/bin
+PYTHONS := service tests $(wildcard examples clients)
 UV := $(BIN)/uv pip install --python $(BIN)/python
 NATIVE := pyproject.toml Cargo.toml Cargo.lock $(wildcard .cargo/config.toml rust-toolchain.toml) \
 	$(shell find native -name '*.rs' -o -name Cargo.toml)
@@ -72,8 +73,8 @@ proof: .venv/.dev build ## kill rounds and other long proofs (up to 20 minutes)
 	$(BIN)/pytest -q -m proof --timeout 900 tests $(PYTEST)
 
 check: .venv/.dev build ## formatting, types, lints, layers, repository rules, openapi.yaml, clippy
-	$(BIN)/ruff format --check --quiet service tests
-	$(BIN)/ruff check --quiet service tests
+	$(BIN)/ruff format --check --quiet $(PYTHONS)
+	$(BIN)/ruff check --quiet $(PYTHONS)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	@$(MAKE) --no-print-directory rules
@@ -85,8 +86,8 @@ rules: .venv/.dev build ## the rules of tests/unit/test_repository.py; openapi.y
 	@$(BIN)/perfuse openapi | diff -u openapi.yaml - || { echo 'openapi.yaml is out of date: make openapi' >&2; exit 1; }
 
 format: .venv/.dev ## rewrite the sources in the one format
-	$(BIN)/ruff check --fix --quiet service tests || true
-	$(BIN)/ruff format --quiet service tests
+	$(BIN)/ruff check --fix --quiet $(PYTHONS) || true
+	$(BIN)/ruff format --quiet $(PYTHONS)
 	cargo fmt --all
 
 bench: build ## what front and engine cost, as JSON

@@ -150,24 +150,23 @@ def main(child: Main | None = None) -> int | None:
     control.settimeout(None)
     control.send(_READY)
     while order := control.recv(_LARGEST_RECORD):
-        if not _fork(control):
+        if not _fork():
             _be_adopted(launch.parent)
+            control.send(str(os.getpid()).encode())  # only now: the supervisor may wait for none but its children
+            control.close()
             os.environ[launching.VARIABLE] = order.decode()
             return child()
     return 0
 
 
-def _fork(control: socket.socket) -> bool:
-    """Fork a child and report its process id. True in the nursery, False in the child."""
+def _fork() -> bool:
+    """Fork a child through a process between that ends at once. True in the nursery, False in the child."""
     between = os.fork()
     if between:
         os.waitpid(between, 0)
         return True
-    pid = os.fork()
-    if pid:
-        control.send(str(pid).encode())
+    if os.fork():
         os._exit(0)
-    control.close()
     return False
 
 
