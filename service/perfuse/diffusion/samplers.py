@@ -61,16 +61,29 @@ def predict(
     return Guess(drawn[:, 0], confidence.float(), entropy)
 
 
-def entropy_bounded(entropy: Float[Tensor, " masked"], bound: float, *, at_least: int = 1) -> Bool[Tensor, " masked"]:
+def entropy_bounded(
+    entropy: Float[Tensor, " masked"], bound: float, *, at_least: int = 1, window: int | None = None
+) -> Bool[Tensor, " masked"]:
     """The most certain positions whose summed entropy, the last one apart, stays within `bound` nats.
 
     Their joint entropy exceeds what was accounted for by at most the last one's, so the error of committing them
     together is bounded: KL(joint ‖ product) ≤ Σ H − max H ≤ bound. Source: entropy-bounded unmasking, arXiv 2505.24857.
+
+    With `window` only the first so many masked positions are candidates: what a model says about tokens far ahead
+    rests on a guess of how long the text between will be.
     """
-    sorted_entropy, order = entropy.sort(stable=True)
+    sorted_entropy, order = entropy[:window].sort(stable=True)
     spent_before = sorted_entropy.cumsum(0) - sorted_entropy
-    count = max(at_least, int((spent_before <= bound).sum()))
-    return _first(order, count)
+    commit = torch.zeros(entropy.shape[0], dtype=torch.bool, device=entropy.device)
+    commit[order[: max(at_least, int((spent_before <= bound).sum()))]] = True
+    if window is not None and at_least > window:
+        commit[window:at_least] = True
+    return commit
+
+
+def closed(commit: Bool[Tensor, " masked"], nulls: Bool[Tensor, " masked"]) -> Bool[Tensor, " masked"]:
+    """`commit`, and behind the first committed null every position that is a null as well: a text ends only once."""
+    return commit | (nulls & ((commit & nulls).cumsum(0) > 0))
 
 
 def threshold(
@@ -101,6 +114,9 @@ def _first(order: Int64[Tensor, " masked"], count: int) -> Bool[Tensor, " masked
     return commit
 
 
+WINDOW = 32
+"""Candidates per step of the text models trained here; half of their training rows are masked accordingly."""
+
 Rule = Literal["entropy", "threshold", "low_confidence", "ancestral"]
 
 
@@ -114,6 +130,8 @@ class DiscreteSampler:
         level: probability of "threshold".
         temperature: 0 takes the most likely token.
         steps: of the fixed schedules "low_confidence" and "ancestral"; None: one per position.
+        window: of "entropy": how many masked positions are candidates; None: all.
+        mask: id of the mask.
     """
 
     rule: Rule = "entropy"
@@ -121,6 +139,7 @@ class DiscreteSampler:
     level: float = 0.9
     temperature: float = 0.0
     steps: int | None = None
+    window: int | None = None
     mask: int = field(default=1, kw_only=True)
 
     def step(
@@ -136,7 +155,7 @@ class DiscreteSampler:
         guess = predict(logits[positions], uniforms, self.temperature)
         left = max(1, (self.steps or len(positions) + step) - step)
         if self.rule == "entropy":
-            commit = entropy_bounded(guess.entropy, self.bound)
+            commit = entropy_bounded(guess.entropy, self.bound, window=self.window)
         elif self.rule == "threshold":
             commit = threshold(guess.confidence, self.level)
         elif self.rule == "low_confidence":

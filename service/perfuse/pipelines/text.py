@@ -252,7 +252,9 @@ def _commit(request: TextRequest, run: Run, fill: _Fill, logits: Tensor, step: i
     if left == 1:
         chosen = torch.ones_like(guess.tokens, dtype=torch.bool)
     elif sampler == "entropy":
-        chosen = samplers.entropy_bounded(guess.entropy, ENTROPY_BOUND, at_least=_at_least(request, positions, left))
+        least = _at_least(request, positions, left)
+        chosen = samplers.entropy_bounded(guess.entropy, ENTROPY_BOUND, at_least=least, window=samplers.WINDOW)
+        chosen = samplers.closed(chosen, guess.tokens == NULL)
     elif sampler == "threshold":
         chosen = samplers.threshold(guess.confidence, at_least=_at_least(request, positions, left))
     elif sampler == "low_confidence":

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from perfuse.diffusion.masked import causal_loss, mask_exactly, masked_loss, stratified_counts
+from perfuse.diffusion.masked import causal_loss, mask_ahead, mask_exactly, masked_loss, stratified_counts
 from perfuse.models.text import SPAN, TextConfig, save_text
 from perfuse.models.tokenizer import MASK, TextTokenizer
 from perfuse.models.unified import DiffusionConfig, UnifiedScoreNetwork, parameters
@@ -24,6 +24,8 @@ from perfuse.training.examples import Batch, pool
 from perfuse.training.trainer import Trainer, TrainerConfig
 
 log = logging.getLogger(__name__)
+WINDOW = 32
+"""Positions behind the frontier that the sampler may commit; half of the training rows are masked accordingly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +71,15 @@ def tokenizer_texts(seed: int, tasks: int) -> Iterator[str]:
 
 
 def diffusion_step(model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
-    """Loss of the masked model on one batch."""
+    """Loss of the masked model on one batch: every second row with masks anywhere, the others as the sampler goes."""
     assert isinstance(model, UnifiedScoreNetwork)
     counts = stratified_counts(batch.span.sum(dim=1), generator)
-    tokens, noised = mask_exactly(batch.tokens, batch.span, counts, MASK, generator)
-    hidden = model.hidden(tokens, batch.keys)
-    return masked_loss(decode_at(model, hidden, noised), batch.tokens, noised)
+    _, anywhere = mask_exactly(batch.tokens, batch.span, counts, MASK, generator)
+    ahead, counted = mask_ahead(batch.span, WINDOW, generator)
+    second = (torch.arange(len(batch.tokens)) % 2 == 0)[:, None]
+    hidden = model.hidden(batch.tokens.masked_fill(torch.where(second, ahead, anywhere), MASK), batch.keys)
+    learned = torch.where(second, counted, anywhere)
+    return masked_loss(decode_at(model, hidden, learned), batch.tokens, learned)
 
 
 def causal_step(model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
