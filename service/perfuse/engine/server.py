@@ -291,6 +291,7 @@ class _Link(asyncio.Protocol):
         self._server = server
         self._reader = wire.FrameReader()
         self._transport: asyncio.Transport | None = None
+        self._unsent: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
@@ -307,20 +308,30 @@ class _Link(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
         self._transport = None
+        self._unsent.clear()
         self._server.closed(self)
 
     def send(self, message: wire.Message) -> None:
         self.write(wire.frame(message))
 
     def write(self, data: bytes) -> None:
+        """Send at the end of this turn of the loop: what a batch has finished reaches the front as one piece."""
         if self._transport is not None:
-            self._transport.write(data)
+            if not self._unsent:
+                asyncio.get_running_loop().call_soon(self._flush)
+            self._unsent.append(data)
+
+    def _flush(self) -> None:
+        frames, self._unsent = self._unsent, []
+        if self._transport is not None and frames:
+            self._transport.write(b"".join(frames))
 
     def unread(self) -> int:
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def close(self) -> None:
         if self._transport is not None:
+            self._flush()
             self._transport.close()
 
 
