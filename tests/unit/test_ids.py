@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import stat
 import threading
 import time
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perfuse.errors import ConfigError, NotFound
-from perfuse.ids import SECRET_FILE, Minter, load_secret, uuid7
+from perfuse.ids import SECRET_FILE, Minter, load_secret, token, uuid7
 
 MINTER = Minter(bytes(32))
 
@@ -88,3 +89,21 @@ def test_checking_is_thread_safe() -> None:
     for thread in threads:
         thread.join()
     assert len(set(found)) == 1
+
+
+def test_a_minted_id_tells_the_uuid_inside_without_being_checked() -> None:
+    identity = MINTER.mint("a")
+    assert MINTER.inside(identity) == MINTER.check(identity, "a")
+
+
+def test_a_forked_process_draws_other_random_bytes() -> None:
+    drawn = token()
+    reading, writing = os.pipe()
+    if (child := os.fork()) == 0:
+        os.write(writing, token().encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    of_child = os.read(reading, 64).decode()
+    os.close(reading)
+    os.close(writing)
+    assert len({drawn, of_child, token()}) == 3
