@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Annotated
 
 import typer
@@ -42,9 +43,20 @@ def latency(
     _show(run(load_share=load, seconds=seconds, threads=threads).as_dict(), json=json)
 
 
-def _show(figures: dict[str, float], *, json: bool) -> None:
+def _show(figures: Mapping[str, object], *, json: bool) -> None:
     if json:
         emit_json(figures)
         return
-    width = max(map(len, figures))
-    emit("\n".join(f"{name:<{width}}  {value:.4g}" for name, value in figures.items()))
+    rows = list(_rows(figures))
+    width = max(len(name) for name, _ in rows)
+    emit("\n".join(f"{name:<{width}}  {value:.4g}" for name, value in rows))
+
+
+def _rows(figures: Mapping[str, object], inside: str = "") -> Iterator[tuple[str, float]]:
+    """Names and values; a group's name stands before those of its figures."""
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            yield from _rows(value, f"{inside}{name}.")
+        else:
+            assert isinstance(value, (float, int))
+            yield inside + name, value

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -54,11 +55,10 @@ async def _measure(server: Server, requests: int) -> ServeBench:
     parts = server.children()
     front, engine = parts["front"][0], parts["engine"][0]
     idle = resident_bytes(front), resident_bytes(engine)
-    connection = Connection(server.port)
-    await connection.request("POST", "/diffuse", BODY)
-    first = time.monotonic() - server.started
-    local = ArrowEngine()
-    lone, direct, lone_cpu = await _lone(connection, local, front, requests)
+    with closing(Connection(server.port)) as connection:
+        await connection.request("POST", "/diffuse", BODY)
+        first = time.monotonic() - server.started
+        lone, direct, lone_cpu = await _lone(connection, ArrowEngine(), front, requests)
     before, started = cpu_seconds(front), time.perf_counter()
     answers = await storm(server.port, "/diffuse", [{**BODY, "seed": i} for i in range(requests * 8)], 64)
     elapsed = time.perf_counter() - started

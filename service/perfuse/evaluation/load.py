@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,11 +77,8 @@ async def ask(port: int, method: str, path: str, body: object = None) -> Answer:
     Raises:
         OSError: the connection was refused or broke.
     """
-    connection = Connection(port)
-    try:
+    with closing(Connection(port)) as connection:
         return await connection.request(method, path, body)
-    finally:
-        connection.close()
 
 
 def _parse_head(raw: bytes) -> tuple[int, dict[str, str]]:
@@ -219,10 +216,9 @@ async def storm(port: int, path: str, bodies: Sequence[object], clients: int) ->
     queue = iter(range(len(bodies)))
 
     async def client() -> None:
-        connection = Connection(port)
-        for i in queue:
-            answers[i] = await connection.request("POST", path, bodies[i])
-        connection.close()
+        with closing(Connection(port)) as connection:
+            for i in queue:
+                answers[i] = await connection.request("POST", path, bodies[i])
 
     await asyncio.gather(*(client() for _ in range(clients)))
     return [answer for answer in answers if answer is not None]

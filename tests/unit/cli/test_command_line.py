@@ -324,6 +324,13 @@ def test_eval_and_bench_print_json(monkeypatch) -> None:
     assert RUN.invoke(app, ["bench", "serve"]).stdout == "x       1.5\nlonger  2\n"
 
 
+def test_groups_of_figures_are_printed_under_their_name(monkeypatch) -> None:
+    figures = SimpleNamespace(as_dict=lambda: {"load": 0.7, "mixed": {"rate": 25.0}})
+    latency = SimpleNamespace(run=lambda **k: figures)
+    monkeypatch.setitem(sys.modules, "perfuse.evaluation.bench_latency", latency)
+    assert RUN.invoke(app, ["bench", "latency"]).stdout == "load        0.7\nmixed.rate  25\n"
+
+
 def test_store_needs_a_store(tmp_path: Path) -> None:
     done = perfuse_("store", "stats", "--data-dir", str(tmp_path))
     assert done.returncode == 2
