@@ -38,6 +38,9 @@ def code(
     resume: Resume = False,
     vocabulary: Annotated[int, typer.Option(help="entries of the tokenizer")] = 2048,
     layers: Annotated[int, typer.Option(help="transformer blocks")] = 6,
+    init: Annotated[Path | None, typer.Option(help="model folder to start from, for example the twin's")] = None,
+    rate: Annotated[float, typer.Option(help="peak learning rate")] = 2e-3,
+    compiled: Annotated[bool, typer.Option("--compiled", help="compile the network (needs a C++ compiler)")] = False,
 ) -> None:
     """Train code-small: sentences to Python functions, and infilling. Prints the model's folder."""
     from perfuse.training.recipes.code import CodeConfig, main
@@ -52,6 +55,9 @@ def code(
         resume=resume,
         vocabulary=vocabulary,
         layers=layers,
+        init=init,
+        rate=rate,
+        compiled=compiled,
     )
     emit(str(main(config)))
 

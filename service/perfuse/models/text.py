@@ -22,6 +22,7 @@ from perfuse.models.unified import DiffusionConfig, UnifiedScoreNetwork
 ARCHITECTURE = "unified-text"
 BUCKET = 32
 SPAN = 96
+NETWORK_KEYS = [field.name for field in fields(DiffusionConfig)]
 _HINT = "fetch the model folder again, or train it with `perfuse train code`"
 
 
@@ -151,7 +152,7 @@ def read_config(folder: Path) -> TextConfig:
             raise CheckpointError(
                 f"{folder.name}: expected the architecture {ARCHITECTURE!r}, config.json says {found['architecture']!r}"
             )
-        shape = DiffusionConfig(**{field.name: found["network"][field.name] for field in fields(DiffusionConfig)})
+        shape = DiffusionConfig(**{name: found["network"][name] for name in NETWORK_KEYS if name in found["network"]})
         rest = {
             name: found[name] for name in ("name", "version", "limit", "length", "tokenizer", "training", "baseline")
         }
@@ -179,15 +180,32 @@ def load_text(folder: Path, device: str = "cpu") -> LoadedText:
             hint=_HINT,
         )
     network = UnifiedScoreNetwork(config.network)
-    try:
-        weights = load_file(folder / "model.safetensors")
-        network.to(next(iter(weights.values())).dtype).load_state_dict(weights)
-    except (OSError, SafetensorError, RuntimeError, StopIteration) as error:
-        raise CheckpointError(
-            f"{folder.name}/model.safetensors does not hold this text model: {_first_line(error)}", hint=_HINT
-        ) from error
+    weights = read_weights(folder, network)
+    network.to(next(iter(weights.values())).dtype).load_state_dict(weights)
     size = sum(weight.numel() for weight in weights.values())
     return LoadedText(TextNetwork(network.to(device), config.label), tokenizer, config, size)
+
+
+def read_weights(folder: Path, network: UnifiedScoreNetwork, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+    """The weights in `folder`, which must be those of `network`; in their own dtype unless one is given.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or holds other tensors.
+    """
+    try:
+        weights = load_file(folder / "model.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise _not_this_model(folder, _first_line(error)) from error
+    expected = {name: tuple(weight.shape) for name, weight in network.state_dict().items()}
+    found = {name: tuple(weight.shape) for name, weight in weights.items()}
+    if found != expected:
+        other = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
+        raise _not_this_model(folder, f"{other[0]} has shape {found.get(other[0])}, expected {expected.get(other[0])}")
+    return {name: weight if dtype is None else weight.to(dtype) for name, weight in weights.items()}
+
+
+def _not_this_model(folder: Path, reason: str) -> CheckpointError:
+    return CheckpointError(f"{folder.name}/model.safetensors does not hold this text model: {reason}", hint=_HINT)
 
 
 def untrained_text(config: TextConfig, tokenizer: TextTokenizer, seed: int = 0) -> LoadedText:

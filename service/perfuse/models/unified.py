@@ -16,7 +16,20 @@ MODALITIES = ("text", "image", "audio")
 
 @dataclass(frozen=True, slots=True)
 class DiffusionConfig:
-    """Shape of a unified network; its fields are the keys of a checkpoint's `config.json` under `network`."""
+    """Shape of a unified network; its fields are the keys of a checkpoint's `config.json` under `network`.
+
+    Attributes:
+        vocabulary: number of token ids.
+        width: D.
+        layers: transformer blocks.
+        heads: attention heads.
+        condition: width of the modality and time embedding.
+        max_length: longest row.
+        causal: a position sees only what is before it (the autoregressive twin).
+        timed: the blocks are told the diffusion time.
+        shifted: the output at position i comes from the hidden vector of i - 1, as in a next-token model; a diffusion
+            model that starts from autoregressive weights so keeps what they know (DiffuLLaMA, arXiv 2410.17891).
+    """
 
     vocabulary: int
     width: int = 256
@@ -26,6 +39,7 @@ class DiffusionConfig:
     max_length: int = 256
     causal: bool = False
     timed: bool = False
+    shifted: bool = False
 
     def as_dict(self) -> dict[str, int | bool]:
         """The fields by name."""
@@ -78,8 +92,9 @@ class UnifiedScoreNetwork(nn.Module):
         self.trunk = SharedTransformer(config)
 
     def hidden(self, tokens: Tensor, keys: Tensor | None = None) -> Tensor:
-        """Hidden vectors `[B, L, D]` of tokens `[B, L]`."""
-        return self.trunk(self.text.encode(tokens), 0, keys=keys)  # type: ignore[no-any-return]
+        """Hidden vectors `[B, L, D]` of tokens `[B, L]`, each for the position it says something about."""
+        hidden: Tensor = self.trunk(self.text.encode(tokens), 0, keys=keys)
+        return torch.cat((hidden[:, :1], hidden[:, :-1]), dim=1) if self.config.shifted else hidden
 
     def forward(self, tokens: Tensor, keys: Tensor | None = None) -> Tensor:
         """Logits `[B, L, V]` of tokens `[B, L]`."""

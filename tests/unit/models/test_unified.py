@@ -214,7 +214,10 @@ def test_weights_of_another_shape_are_refused(tmp_path: Path, tokenizer: TextTok
     config = json.loads((tmp_path / "config.json").read_text())
     config["network"]["width"] = 64
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(CheckpointError, match="does not hold this text model: Error"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"does not hold this text model: text\.table has shape \(292, 32\), expected \(292, 64\)$",
+    ):
         load_text(tmp_path)
 
 
@@ -223,3 +226,12 @@ def test_a_tokenizer_of_another_training_is_refused(tmp_path: Path, tokenizer: T
     TextTokenizer.train(["other words"], 290).save(tmp_path / "tokenizer.json")
     with pytest.raises(CheckpointError, match="is not the one the model was trained with: SHA-256"):
         load_text(tmp_path)
+
+
+def test_a_shifted_network_answers_at_each_position_with_the_vector_before_it() -> None:
+    torch.manual_seed(0)
+    plain = UnifiedScoreNetwork(small())
+    shifted = UnifiedScoreNetwork(small(shifted=True))
+    shifted.load_state_dict(plain.state_dict())
+    tokens = torch.randint(5, 300, (2, 9))
+    assert torch.equal(shifted(tokens)[:, 1:], plain(tokens)[:, :-1])

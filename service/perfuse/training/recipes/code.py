@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from perfuse.diffusion.masked import causal_loss, mask_ahead, mask_exactly, masked_loss, stratified_counts
-from perfuse.models.text import SPAN, TextConfig, save_text
+from perfuse.models.text import SPAN, TextConfig, read_config, read_weights, save_text
 from perfuse.models.tokenizer import MASK, TextTokenizer
 from perfuse.models.unified import DiffusionConfig, UnifiedScoreNetwork, parameters
 from perfuse.training.corpus.sources import windows
@@ -44,6 +44,9 @@ class CodeConfig:
         batch_tokens: ids per update.
         pool_rows: rows drawn at once and sorted by length.
         tokenizer_tasks: generated tasks the tokenizer learns from, beside 0.4 times as many pieces of raw Python.
+        init: a model folder of the same shape and tokenizer to start from, for example the twin's: the network is then
+            shifted like it.
+        rate: peak learning rate.
         compiled: whether the trunk is compiled; needs a C++ compiler, rounds differently.
     """
 
@@ -58,6 +61,8 @@ class CodeConfig:
     batch_tokens: int = 4096
     pool_rows: int = 2048
     tokenizer_tasks: int = 20_000
+    init: Path | None = None
+    rate: float = 2e-3
     compiled: bool = False
 
 
@@ -105,12 +110,17 @@ def trainer(config: CodeConfig) -> tuple[Trainer[Batch], TextTokenizer]:
     """The trainer of the recipe and its tokenizer, which is made on first use and kept beside the state."""
     config.out.mkdir(parents=True, exist_ok=True)
     path = config.out / "tokenizer.json"
-    if not path.exists():
+    if config.init is not None:
+        TextTokenizer.load(config.init / "tokenizer.json").save(path)
+    elif not path.exists():
         TextTokenizer.train(tokenizer_texts(config.seed, config.tokenizer_tasks), config.vocabulary).save(path)
     tokenizer = TextTokenizer.load(path)
     torch.manual_seed(config.seed)
     causal = config.twin == "ar"
-    model = UnifiedScoreNetwork(DiffusionConfig(tokenizer.size, layers=config.layers, causal=causal))
+    shape = DiffusionConfig(tokenizer.size, layers=config.layers, causal=causal, shifted=config.init is not None)
+    model = UnifiedScoreNetwork(shape)
+    if config.init is not None:
+        model.load_state_dict(read_weights(config.init, model, torch.float32))
     log.info("%d parameters, %d tokens", parameters(model), tokenizer.size)
     if config.compiled:
         model.trunk.compile(dynamic=True)
@@ -120,7 +130,7 @@ def trainer(config: CodeConfig) -> tuple[Trainer[Batch], TextTokenizer]:
         causal_step if causal else diffusion_step,
         partial(pool, tokenizer, config.seed, causal=causal, rows=config.pool_rows, tokens=config.batch_tokens),
         lambda batch: (batch.tokens.shape[0], int(batch.keys.sum())),
-        TrainerConfig(config.minutes, config.out, seed=config.seed, device=device),
+        TrainerConfig(config.minutes, config.out, seed=config.seed, device=device, rate=config.rate),
     )
     if config.resume:
         made.resume()
@@ -142,6 +152,7 @@ def export(made: Trainer[Batch], tokenizer: TextTokenizer, config: CodeConfig, f
             "generator": VERSION,
             "split": split().digest,
             "seed": config.seed,
+            "started_from": None if config.init is None else read_config(config.init).label,
             "steps": progress.step,
             "samples": progress.samples,
             "tokens": progress.tokens,

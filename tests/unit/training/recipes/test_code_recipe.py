@@ -42,3 +42,12 @@ def test_the_twin_is_causal_and_marked_as_a_baseline(tmp_path: Path) -> None:
     assert model.config.label == "code-small-ar@1"
     assert model.config.baseline is True
     assert model.config.network.causal is True
+
+
+def test_a_model_can_start_from_the_twin_s_weights(tmp_path: Path) -> None:
+    main(replace(moments(tmp_path / "twin"), twin="ar"))
+    main(replace(moments(tmp_path / "made"), init=tmp_path / "twin", minutes=0.0))
+    twin, made = load_text(tmp_path / "twin"), load_text(tmp_path / "made")
+    assert made.config.network == replace(twin.config.network, causal=False, shifted=True)
+    assert made.config.training["started_from"] == "code-small-ar@1"
+    assert made.config.tokenizer == twin.config.tokenizer
