@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perfuse.diffusion.samplers import WINDOW
 from perfuse.errors import CanvasTooLong, InvalidRequest, NothingToFill, PerfuseError, UnknownModel
 from perfuse.models.call import Call, Output
 from perfuse.models.tokenizer import MASK, NULL, TextTokenizer
@@ -70,11 +71,18 @@ def refused(pipeline: TextPipeline, request: TextRequest) -> tuple[type[PerfuseE
     return type(caught.value), caught.value.detail, caught.value.field, caught.value.hint
 
 
-def test_a_sure_network_fills_the_canvas_in_one_forward(tokenizer: TextTokenizer) -> None:
+def windows(tokenizer: TextTokenizer) -> int:
+    """Steps of a sure network: a window each up to the first null behind the code, with which all nulls follow."""
+    return -(-(len(tokenizer.encode(CODE)) + 1) // WINDOW)
+
+
+def test_a_sure_network_fills_a_window_per_forward_and_stops_at_the_end_of_the_text(tokenizer: TextTokenizer) -> None:
     _, pipeline = build(tokenizer)
     (output,) = fill(pipeline, TextRequest(prompt="Double every value.")).outputs
     assert output.text == output.fill == CODE
-    assert (output.finish_reason, output.steps_done, output.forwards) == ("complete", 1, 1)
+    needed = windows(tokenizer)
+    assert needed < -(-48 // WINDOW)
+    assert (output.finish_reason, output.steps_done, output.forwards) == ("complete", needed, needed)
     assert output.confidence > 0.99
 
 
@@ -101,7 +109,7 @@ def test_every_sampler_keeps_the_step_budget(tokenizer: TextTokenizer, sampler: 
 def test_guidance_costs_a_second_call_without_the_prompt(tokenizer: TextTokenizer) -> None:
     oracle, pipeline = build(tokenizer)
     (output,) = fill(pipeline, TextRequest(prompt="Double every value.", guidance=2.0)).outputs
-    assert output.forwards == 2
+    assert output.forwards == 2 * windows(tokenizer)
     assert len(oracle.seen[0]) > len(oracle.seen[1])
     assert output.text == CODE
 
