@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from perfuse import sandbox
 from perfuse.evaluation import bench_serve, reproducibility
+from perfuse.evaluation.code import evaluate_infill
 
 
 def test_what_the_server_adds_is_measured() -> None:
@@ -23,3 +25,9 @@ def test_reproducible_answers_are_the_same_alone_in_company_on_two_threads_and_a
     assert 0 <= found.equal_without <= 6
     assert found.occupancy >= 1
     assert found.as_dict()["throughput_share"] > 0
+
+
+@pytest.mark.skipif(sandbox.availability().tier == "none", reason="this kernel cannot confine generated code")
+def test_prefix_and_suffix_come_back_byte_for_byte_over_http() -> None:
+    found = evaluate_infill(tasks=4)
+    assert found["identical"] == 1.0

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import logging
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from random import Random
 
+import msgspec
+
 from perfuse import sandbox
 from perfuse.evaluation.intervals import wilson
+from perfuse.evaluation.load import serving, storm
 from perfuse.evaluation.neighbours import NearestSentence
 from perfuse.evaluation.twin import complete
 from perfuse.models.text import LoadedText, load_text, untrained_text
@@ -73,6 +78,35 @@ def in_process(model: LoadedText) -> Fill:
         return run_alone(pipeline, request, run=AloneRun(request.seed)).outputs[0]
 
     return fill
+
+
+def over_http(model: Path, requests: Sequence[TextRequest]) -> list[TextOutput]:
+    """Answers of a server with this model, asked by eight clients at once."""
+    bodies = [
+        {"modality": "text", "prompt": r.prompt, "prefix": r.prefix, "suffix": r.suffix, "seed": r.seed}
+        for r in requests
+    ]
+    flags = ("--model", str(model), "--max-backlog-seconds", "600")
+    with (
+        tempfile.TemporaryDirectory(prefix="perfuse-eval-") as folder,
+        serving(Path(folder) / "data", *flags) as server,
+    ):
+        asyncio.run(server.ready())
+        answers = asyncio.run(storm(server.port, "/diffuse", bodies, 8))
+    return [msgspec.convert(answer.json(), _Answer).outputs[0] for answer in answers]
+
+
+class _Answer(msgspec.Struct):
+    """The part of an HTTP answer that is judged; raises msgspec.ValidationError on a problem."""
+
+    outputs: list[TextOutput]
+
+
+def keeps_both_sides(gap: Gap, output: TextOutput) -> bool:
+    """Whether prefix and suffix came back byte for byte, with the fill between them."""
+    text, prefix, suffix = (part.encode() for part in (output.text, gap.prefix, gap.suffix))
+    inner = text[len(prefix) : len(text) - len(suffix)]
+    return text.startswith(prefix) and text.endswith(suffix) and inner == output.fill.encode()
 
 
 def judge(attempts: Sequence[Attempt]) -> list[bool]:
@@ -197,22 +231,26 @@ def evaluate_infill(
 ) -> dict[str, object]:
     """`perfuse eval infill`: pass rate with the suffix shown and withheld, and identity of prefix and suffix.
 
-    A withheld suffix is appended to the answer before the tests run. With `fill`, another server answers.
+    A withheld suffix is appended to the answer before the tests run. A server with this model is started and asked over
+    HTTP, unless `fill` answers.
 
     Raises:
         CheckpointError: the model folder is missing or damaged.
         SandboxUnavailable: this kernel cannot confine generated code.
     """
-    answer = fill or in_process(load_text(model))
-    shown, withheld, identical = [], [], 0
-    for gap in gaps(held_out_tasks(tasks)):
-        request = TextRequest(prompt=gap.prompt, prefix=gap.prefix, suffix=gap.suffix)
-        output = answer(request)
-        kept = output.text == gap.prefix + output.fill + gap.suffix
-        identical += kept
-        shown.append(Attempt(gap.task, output.text, output.forwards))
-        blind = answer(replace(request, suffix=""))
-        withheld.append(Attempt(gap.task, blind.text + gap.suffix, blind.forwards))
+    cut_up = gaps(held_out_tasks(tasks))
+    requests = [TextRequest(prompt=gap.prompt, prefix=gap.prefix, suffix=gap.suffix) for gap in cut_up]
+    blind_requests = [replace(request, suffix="") for request in requests]
+    if fill is not None:
+        answers = [fill(request) for request in [*requests, *blind_requests]]
+    else:
+        answers = over_http(model, [*requests, *blind_requests])
+    seeing, blind = answers[: len(requests)], answers[len(requests) :]
+    identical = sum(map(keeps_both_sides, cut_up, seeing))
+    shown = [Attempt(gap.task, output.text, output.forwards) for gap, output in zip(cut_up, seeing, strict=True)]
+    withheld = [
+        Attempt(gap.task, output.text + gap.suffix, output.forwards) for gap, output in zip(cut_up, blind, strict=True)
+    ]
     told = slice(0, None, 2), slice(1, None, 2)
     return {
         "identical": round(identical / len(shown), 4),
