@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -82,9 +83,12 @@ def test_the_budget_ends_the_run_and_the_rate_falls_to_zero(
 ) -> None:
     clock = iter(range(0, 100_000, 5))
     monkeypatch.setattr("perfuse.training.trainer.time.monotonic", lambda: float(next(clock)))
+    logger = logging.getLogger("test_trainer")  # other tests of the process may have changed the shared ones
+    logger.setLevel(logging.INFO)
+    logger.addHandler(caplog.handler)
+    monkeypatch.setattr("perfuse.training.trainer.log", logger)
     trainer = build(tmp_path, minutes=2.0, save_every=30.0)
-    with caplog.at_level("INFO"):
-        trainer.run()
+    trainer.run()
     assert trainer.progress.seconds == 120.0
     assert trainer.progress.step == 24
     assert trainer.progress.samples == 24 * 8
