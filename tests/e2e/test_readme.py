@@ -40,6 +40,10 @@ def test_a_curl_line_answers(server: Server, line: str) -> None:
     if "/plan" in line:
         assert answer["status"] == "verified"
     else:
-        prefix, suffix = ("", "") if "prefix" not in line else ("def solve(numbers):\n    return ", "\n")
+        prefix, suffix = (
+            ("", "")
+            if "prefix" not in line
+            else ("def sorted_doubled(numbers):\n    return sorted(", " for number in numbers)\n")
+        )
         for output in answer["outputs"]:
             assert output["text"] == prefix + output["fill"] + suffix
