@@ -17,7 +17,10 @@ from perfuse import ArrowEngine
 from perfuse.planning.mazes import MAZES
 from perfuse.requests import Preview
 
-PROMPT = "Return the sum of the squares of the even numbers in a list."
+PROMPT = (
+    "Find the first word with more than 4 letters, put an exclamation mark after it and return it; "
+    "without one return None."
+)
 INK, PAPER, ACCENT = "#1b1f24", "#ffffff", "#0b7285"
 
 
@@ -78,7 +81,7 @@ def main(target: Path) -> None:
     plans = figure.add_subplot(grid[:, 2])
     verified = draw_plans(plans, engine)
     plans.set_title(f"POST /plan: {verified} of 12 seeds verified", fontsize=9, color=INK)
-    figure.suptitle(f"POST /diffuse  “{PROMPT}”", x=0.125, ha="left", fontsize=10, color=INK)
+    figure.suptitle(f"POST /diffuse  “{PROMPT}”", x=0.125, ha="left", fontsize=8.5, color=INK)
     figure.savefig(target, dpi=150, bbox_inches="tight")
 
 
