@@ -46,7 +46,7 @@ class Device:
     def _row(self, behaviour: str) -> Output:
         match behaviour:
             case "kill":
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), signal.SIGSEGV)
             case "raise":
                 raise RuntimeError("scripted")
             case "wedge":
@@ -65,7 +65,7 @@ class Pipeline:
 
     async def run(self, request: TextRequest, run: Run) -> TextResult:
         if request.prompt == "kill-host":
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGSEGV)
         behaviour = request.prompt if request.prompt in BEHAVIOURS else ""
         for step in range(request.steps or 1):
             await run.forward(Call(self.device, {"behaviour": torch.tensor(BEHAVIOURS.index(behaviour))}))

@@ -1,6 +1,6 @@
 """A small front for tests of the supervisor: `GET /<prompt>` runs a text request and answers it with its restarts.
 
-`/ready` answers 200 once an engine is ready; `/hang` never answers.
+`/ready` answers 200 once an engine is ready; `/hang` never answers; `/long` takes two seconds of an engine.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ async def answer(pool: EnginePool, path: str) -> tuple[int, str]:
     if path == "hang":
         await asyncio.sleep(3600)
     try:
-        done = await pool.run("text", TextRequest(prompt=path, steps=4))
+        done = await pool.run("text", TextRequest(prompt=path, steps=400 if path == "long" else 4))
     except PerfuseError as error:
         return error.status, error.code
     return 200, f"{path} {done.restarts}"

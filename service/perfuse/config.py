@@ -33,7 +33,7 @@ class ServeConfig(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address to listen on; anything but loopback needs --keys")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="TCP port; 0 picks a free one")
-    data_dir: Path = Field(Path("perfuse-data"), description="store, ledger, sockets and logs")
+    data_dir: Path = Field(Path("perfuse-data"), description="store, ledger, inbox, sockets and logs")
     model: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description="model folders to serve instead of the shipped ones"
     )
@@ -50,6 +50,9 @@ class ServeConfig(BaseSettings):
     reproducible: bool = Field(False, description="treat every request as reproducible")  # noqa: FBT003
     keys: Path | None = Field(None, description="file of API keys: one YAML list of {key, tenant, scopes}")
     ledger_ttl_seconds: Annotated[float, Field(gt=0)] = Field(7 * 86400.0, description="how long generations are kept")
+    max_inbox_items: Annotated[int, Field(ge=1)] = Field(
+        100_000, description="feedback not yet learned from beyond which more gets 429"
+    )
     wedge_seconds: Annotated[float, Field(gt=0)] = Field(
         30.0, description="an engine whose step takes longer than this is killed"
     )

@@ -4,7 +4,8 @@ PerfuseError                          status, code, detail, hint, field
 ├── InvalidRequest (ValueError)       422  the request cannot be served as written
 │   ├── UnknownModel                  404  no such model
 │   ├── CanvasTooLong                 422  more tokens than the model takes
-│   └── NothingToFill                 422  a template without a masked span
+│   ├── NothingToFill                 422  a template without a masked span
+│   └── WrongState                    409  an adaptation is not in a state that the step starts from
 ├── NotFound (LookupError)            404  no such generation, table, row
 ├── Unauthenticated                   401  missing or wrong key
 ├── Forbidden                         403  the key lacks the scope, or a foreign Host/Origin
@@ -93,6 +94,13 @@ class NothingToFill(InvalidRequest):
     """The canvas holds no masked position."""
 
     code = "nothing_to_fill"
+
+
+class WrongState(InvalidRequest):
+    """The adaptation, or its cluster's alias, is not in a state that this step starts from."""
+
+    code = "wrong_state"
+    status = 409
 
 
 class NotFound(PerfuseError, LookupError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-Sampler = Literal["auto", "entropy", "threshold", "low_confidence", "ancestral"]
+Sampler = Literal["auto", "verified", "entropy", "threshold", "low_confidence", "ancestral"]
 FinishReason = Literal["complete", "deadline", "length", "syntax"]
 PlanStatus = Literal["verified", "unverified", "infeasible", "timeout"]
 

@@ -139,6 +139,81 @@ _front_decoder: msgspec.msgpack.Decoder[FrontMessage] = msgspec.msgpack.Decoder(
 _engine_decoder: msgspec.msgpack.Decoder[EngineMessage] = msgspec.msgpack.Decoder(EngineMessage)
 
 
+class PythonCase(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One call of the tested function: it returns `expected`, or raises what `raises` names."""
+
+    args: list[object]
+    expected: object = None
+    raises: str | None = None
+
+
+class PythonTests(msgspec.Struct, frozen=True, tag_field="kind", tag="python_tests"):
+    """Verifies a text: as a Python module it defines `entry_point`, which does what the cases say."""
+
+    entry_point: str
+    cases: list[PythonCase]
+
+
+class JsonSchema(msgspec.Struct, frozen=True, tag_field="kind", tag="json_schema"):
+    """Verifies a text: it is JSON of this schema (the subset of keywords that the API admits)."""
+
+    schema: dict[str, object]
+
+
+class FeedbackItem(msgspec.Struct, frozen=True, kw_only=True):
+    """What the inbox holds, as JSON: a verdict on a generation, and all there is to know of that generation.
+
+    The item's id is the inbox's. There is one of `reward`, `accepted`, `correction` and `outcome`, or a `verifier` with
+    or without a `correction`.
+
+    Attributes:
+        received: Unix seconds.
+        source: who says so, as the client names it.
+        generation: the uuid inside the generation id; `kind` to `result` are its ledger record.
+        generated: Unix seconds.
+        snapshot: the store's sequence number that the request saw.
+        adaptations: ids of those that took part in the answer.
+        output: which of the outputs is meant, from 0.
+        reward: from -1 to 1.
+        correction: the text as it should have been, prefix and suffix included.
+        outcome: what came of it, by name.
+    """
+
+    version: Literal[1] = 1
+    received: float
+    tenant: str
+    source: str
+    generation: str
+    kind: Literal["diffuse", "plan"]
+    model: str
+    seed: int
+    generated: float
+    snapshot: int
+    adaptations: tuple[str, ...]
+    request: msgspec.Raw
+    result: msgspec.Raw
+    output: int
+    reward: float | None = None
+    accepted: bool | None = None
+    correction: str | None = None
+    outcome: dict[str, bool | int | float | str] | None = None
+    verifier: PythonTests | JsonSchema | None = None
+
+
+_item_encoder = msgspec.json.Encoder()
+_item_decoder: msgspec.json.Decoder[FeedbackItem] = msgspec.json.Decoder(FeedbackItem)
+
+
+def pack_feedback(item: FeedbackItem) -> bytes:
+    """The item as the inbox holds it."""
+    return _item_encoder.encode(item)
+
+
+def unpack_feedback(data: bytes) -> FeedbackItem:
+    """An item of the inbox. Raises msgspec.ValidationError on anything else, items of later versions included."""
+    return _item_decoder.decode(data)
+
+
 def frame(message: Message) -> bytes:
     """The message with its length in front."""
     body = _encoder.encode(message)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -14,6 +15,7 @@ from perfuse.api.app import create_app
 from perfuse.api.auth import KeyEntry, Keyring
 from perfuse.api.pool import AcceptedEvent, Completed, Event, PreviewEvent
 from perfuse.errors import Overloaded, PerfuseError
+from perfuse.queue.inbox_sqlite import SqliteInbox
 from perfuse.queue.ledger import Generation, LedgerUnavailable
 from perfuse.requests import (
     Candidates,
@@ -145,6 +147,7 @@ class MemoryLedger:
 KEYS = (
     KeyEntry(key="generate-key-of-a", tenant="a", scopes=frozenset(("generate",))),
     KeyEntry(key="feedback-key-of-a", tenant="a", scopes=frozenset(("feedback",))),
+    KeyEntry(key="feedback-key-of-b", tenant="b", scopes=frozenset(("feedback",))),
     KeyEntry(key="generate-key-of-b", tenant="b", scopes=frozenset(("generate", "admin"))),
 )
 
@@ -162,7 +165,13 @@ def ledger() -> MemoryLedger:
 
 
 @pytest.fixture
-def serve(pool: ScriptedPool, ledger: MemoryLedger) -> Serve:
+def inbox(tmp_path: Path) -> SqliteInbox:
+    """Not open; tests of feedback open it."""
+    return SqliteInbox(tmp_path / "inbox.sqlite3", key_seconds=60)
+
+
+@pytest.fixture
+def serve(pool: ScriptedPool, ledger: MemoryLedger, inbox: SqliteInbox) -> Serve:
     @asynccontextmanager
     async def serving(
         *, keys: bool = False, base_url: str = "http://127.0.0.1:8000"
@@ -170,6 +179,7 @@ def serve(pool: ScriptedPool, ledger: MemoryLedger) -> Serve:
         app = create_app(
             pool=pool,
             ledger=ledger,
+            inbox=inbox,
             secret=SECRET,
             keyring=Keyring(KEYS if keys else ()),
             max_body_bytes=LIMIT,

@@ -97,7 +97,7 @@ BODIES = {
         text(sampler="x" * 200),
         invalid(
             "/sampler",
-            "input should be 'auto', 'entropy', 'threshold', 'low_confidence' or 'ancestral', got "
+            "input should be 'auto', 'verified', 'entropy', 'threshold', 'low_confidence' or 'ancestral', got "
             f"'{'x' * 79}… (202 characters)",
         ),
     ),
@@ -216,6 +216,18 @@ async def test_unknown_paths_and_methods_are_problems(client: httpx2.AsyncClient
 async def test_what_nobody_caught_is_a_problem_without_details(client: httpx2.AsyncClient, pool, caplog) -> None:
     pool.error = ZeroDivisionError("secret prompt")
     answer = await client.post("/diffuse", content=text(), headers=HEADERS)
+    assert answer.json() == problem(
+        500, "internal_error", "Internal error", "something failed that should not have", hint="see the server's log"
+    )
+
+
+async def test_what_nobody_caught_on_a_route_of_fastapi_is_the_same_problem(client: httpx2.AsyncClient, ledger) -> None:
+    async def fails(identity: str, tenant: str) -> None:
+        raise ZeroDivisionError(identity + tenant)
+
+    ledger.find = fails
+    identity = (await client.post("/diffuse", content=text(), headers=HEADERS)).json()["id"]
+    answer = await client.get(f"/generations/{identity}", headers=ID)
     assert answer.json() == problem(
         500, "internal_error", "Internal error", "something failed that should not have", hint="see the server's log"
     )

@@ -16,7 +16,11 @@ COMMITTED = Path(__file__).parents[2] / "openapi.yaml"
 
 
 async def test_readiness_follows_the_engines(client: httpx2.AsyncClient, pool) -> None:
-    assert (await client.get("/readyz")).json() == {"status": "ready", "ledger": "in memory"}
+    assert (await client.get("/readyz")).json() == {
+        "status": "ready",
+        "ledger": "in memory",
+        "inbox": "synced to disk: survives power loss",
+    }
     pool.ready = False
     answer = await client.get("/readyz", headers={"x-request-id": "r1"})
     assert answer.headers["retry-after"] == "1"

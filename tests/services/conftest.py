@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -23,12 +24,12 @@ def start_redis(tmp_path: Path) -> Iterator[StartRedis]:
     def start(name: str = "redis", *, aof: bool = True) -> str:
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
-        socket = folder / "socket"
+        path = folder / "socket"
         flags = [
             "--port",
             "0",
             "--unixsocket",
-            str(socket),
+            str(path),
             "--dir",
             str(folder),
             "--save",
@@ -40,13 +41,19 @@ def start_redis(tmp_path: Path) -> Iterator[StartRedis]:
         running.append(process)
         start.processes[name] = process
         deadline = time.monotonic() + 10
-        while not socket.exists():
+        while not _listens(path):
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        return f"unix://{socket}"
+        return f"unix://{path}"
 
     start.processes = {}
     yield start
     for process in running:
         process.kill()
         process.wait()
+
+
+def _listens(path: Path) -> bool:
+    """Whether a server answers there; its file appears a moment earlier."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0

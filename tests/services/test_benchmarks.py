@@ -12,7 +12,9 @@ from perfuse.evaluation.code import evaluate_infill
 def test_what_the_server_adds_is_measured() -> None:
     found = bench_serve.run(requests=5)
     figures = found.as_dict()
-    assert len(figures) == 13
+    assert len(figures) == 17
+    assert found.rejected_ms_p50 <= found.rejected_ms_p99 <= found.rejected_ms_max
+    assert bench_serve.BURST / 2 < found.rejected < bench_serve.BURST
     assert all(value > 0 for name, value in figures.items() if not name.startswith(("front_cpu", "added")))
     assert found.first_answer_seconds > found.ready_seconds
 

@@ -129,7 +129,7 @@ async def test_a_wedged_engine_is_killed_and_its_culprit_refused(start: Start) -
 async def test_requests_on_a_killed_engine_start_again_on_another(start: Start) -> None:
     first, second = start(), start()
     async with pool_of(first, second) as pool:
-        await until(lambda: sum(engine.ready for engine in pool.engines) == 2)
+        await until(lambda: sum(engine.ready for engine in pool.engines) == 2, 90)
         events: list[Event] = []
         running = [
             asyncio.create_task(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from perfuse.engine import flight
 from perfuse.engine.launch import EXIT_CHECKPOINT, EXIT_CONFIG, EXIT_LOCKED
 from perfuse.evaluation.load import children_of, command_of, part_of
 from processes import ScriptedServer, wait_for
@@ -82,6 +83,42 @@ def test_a_killed_engine_loses_no_request(serve: Serve) -> None:
         client.join()
     assert {(status, text.split()[0]) for status, text in found} == {(200, f"r{i}") for i in range(8)}
     assert engines(server) != [engine]
+
+
+def test_the_flight_record_says_whether_an_engine_was_ended_from_outside(serve: Serve) -> None:
+    server = serve(wedge_seconds=1.0)
+    front = server.wait_ready()
+    record = server.data_dir / "run" / "engine-0.{}.flight"
+
+    def ended(incarnation: int) -> bool | None:
+        path = Path(str(record).format(incarnation))
+        wait_for(lambda: flight.ended_from_outside(path) is not None, 10)
+        return flight.ended_from_outside(path)
+
+    os.kill(engines(server)[0], signal.SIGKILL)
+    assert ended(0) is True
+    server.get("next")
+    os.kill(engines(server)[0], signal.SIGSEGV)
+    assert ended(1) is False
+    server.get("next")
+    os.kill(engines(server)[0], signal.SIGSTOP)
+    assert ended(2) is False
+    assert server.get("kill") == (500, "worker_killed")
+    assert server.wait_ready() == front
+
+
+def test_a_suspect_computed_alone_survives_a_kill_from_outside(serve: Serve) -> None:
+    server = serve()
+    server.wait_ready()
+    found: list[tuple[int, str]] = []
+    client = threading.Thread(target=lambda: found.append(server.get("long", 60)))
+    client.start()
+    for incarnation, number in enumerate([signal.SIGSEGV, signal.SIGKILL]):
+        record = server.data_dir / "run" / f"engine-0.{incarnation}.flight"
+        wait_for(lambda record=record: max(flight.batch_of(record) or [0]) >= 1 << 32, 30)  # the front's ids
+        os.kill(engines(server)[0], number)
+    client.join()
+    assert found == [(200, "long 2")]
 
 
 def test_killed_nurseries_leave_their_children_alone_and_come_back(serve: Serve) -> None:

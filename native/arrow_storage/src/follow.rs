@@ -39,7 +39,7 @@ impl Follower {
         let mut scanner = Scanner::new(self.file.as_ref(), &self.path, self.identity, seen.offset, seen.lsn + 1);
         while seen.lsn < committed {
             let Some(record) = scanner.next()? else {
-                return Err(missing(&self.path, committed, seen.lsn));
+                return Err(scanner.missing(committed));
             };
             apply(record.lsn, decode(&record.payload)?)?;
             (seen.offset, seen.lsn) = (scanner.offset, record.lsn);
@@ -51,12 +51,4 @@ impl Follower {
     pub(crate) fn length(&self) -> u64 {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).offset
     }
-}
-
-/// The log ends before a commit that was acknowledged.
-pub(crate) fn missing(path: &std::path::Path, committed: u64, last: u64) -> Error {
-    Error::Corrupt(format!(
-        "{}: LSN {committed} was acknowledged, but the last whole record is LSN {last}; restore the store from a copy",
-        path.display()
-    ))
 }

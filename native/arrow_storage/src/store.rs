@@ -17,7 +17,7 @@ use arrow_array::{Array, RecordBatch};
 
 use crate::codec::{Change, Named, decode, encode};
 use crate::error::{Error, Result};
-use crate::follow::{Follower, missing};
+use crate::follow::Follower;
 use crate::fs::{DiskFs, Fs};
 use crate::lock::take_lock;
 use crate::page::Page;
@@ -154,11 +154,7 @@ impl ArrowStorage {
         let exists = |path: &Path| fs.exists(path).map_err(|error| Error::io("look for", path, &error));
         if !exists(&log)? {
             if exists(&page_path)? {
-                return Err(Error::Corrupt(format!(
-                    "{} is missing, but {} says that there was a store; restore the store from a copy",
-                    log.display(),
-                    page_path.display()
-                )));
+                return Err(log_missing(&log, &page_path));
             }
             let identity = Identity { store: random_id()?, sequence: 1 };
             fs.create_durably(&log, &identity.header(1)).map_err(|error| Error::io("create", &log, &error))?;
@@ -177,7 +173,7 @@ impl ArrowStorage {
         scanner.check_tail()?;
         let (length, lsn) = (scanner.offset, scanner.next_lsn - 1);
         if page.lsn() > lsn {
-            return Err(missing(&log, page.lsn(), lsn));
+            return Err(scanner.missing(page.lsn()));
         }
         let failed = |error| Error::io("recover", &log, &error);
         if file.length().map_err(failed)? > length {
@@ -194,12 +190,18 @@ impl ArrowStorage {
 
     fn follow(fs: Box<dyn Fs>, path: &Path) -> Result<Self> {
         let log = log_path(path);
-        if !fs.exists(&log).map_err(|error| Error::io("look for", &log, &error))? {
+        let page_path = path.join("commit");
+        let exists = |path: &Path| fs.exists(path).map_err(|error| Error::io("look for", path, &error));
+        let had_page = exists(&page_path)?; // asked first: an owner that creates the store writes the log first
+        if !exists(&log)? {
+            if had_page {
+                return Err(log_missing(&log, &page_path));
+            }
             return Err(Error::NotFound(format!("there is no store in {}; its owner creates it", path.display())));
         }
         let file = fs.open(&log, false).map_err(|error| Error::io("open", &log, &error))?;
         let (identity, first_lsn) = read_header(file.as_ref(), &log)?;
-        let page = open_page(&path.join("commit"), false, identity)?;
+        let page = open_page(&page_path, false, identity)?;
         let follower = Follower::new(file, log.clone(), identity, HEADER as u64, first_lsn - 1);
         let role = Role::Reader { follower };
         let store = Self { path: path.to_owned(), log, fs, identity, page, tables: Tables::default(), role };
@@ -304,7 +306,7 @@ impl ArrowStorage {
         while scanner.next_lsn <= committed {
             match scanner.next()? {
                 Some(record) => decode(&record.payload)?,
-                None => return Err(missing(&self.log, committed, scanner.next_lsn - 1)),
+                None => return Err(scanner.missing(committed)),
             };
         }
         let lsn = scanner.next_lsn - 1;
@@ -379,6 +381,15 @@ fn prepare(snapshot: &Snapshot, (name, change): Named) -> Result<Named> {
         }
     };
     Ok((name, change))
+}
+
+/// A store whose log somebody took away.
+fn log_missing(log: &Path, page: &Path) -> Error {
+    Error::Corrupt(format!(
+        "{} is missing, but {} says that there was a store; restore the store from a copy",
+        log.display(),
+        page.display()
+    ))
 }
 
 fn log_path(store: &Path) -> PathBuf {

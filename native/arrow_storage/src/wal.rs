@@ -163,6 +163,20 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
+    /// Why a record up to the acknowledged `committed` could not be read: the damage, where it can be told.
+    pub(crate) fn missing(&mut self, committed: u64) -> Error {
+        if let Err(error) = self.check_tail() {
+            return error;
+        }
+        Error::Corrupt(format!(
+            "{}: LSN {committed} was acknowledged, but the log is whole only up to LSN {} at byte {}; \
+             restore the store from a copy",
+            self.path.display(),
+            self.next_lsn - 1,
+            self.offset,
+        ))
+    }
+
     fn at(&mut self, offset: u64, lsns: std::ops::RangeInclusive<u64>) -> Result<Option<Record>> {
         let identity = self.identity;
         let Some(head) = self.bytes(offset, RECORD)? else { return Ok(None) };

@@ -41,6 +41,11 @@ fn reopened(path: &Path) -> Result<usize, Error> {
     Ok(store.snapshot().count("t").unwrap_or(0))
 }
 
+fn followed(path: &Path) -> Result<usize, Error> {
+    let store = ArrowStorage::open(path, Mode::Reader)?;
+    Ok(store.snapshot().count("t").unwrap_or(0))
+}
+
 #[test]
 fn any_flipped_bit_of_an_acknowledged_record_is_corruption() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -64,10 +69,30 @@ fn a_log_cut_before_the_last_acknowledged_record_is_corruption() {
     let (good, ends) = filled(directory.path());
     fs::write(log(directory.path()), &good[..ends[3]]).expect("written");
     let expected = format!(
-        "{}: LSN 4 was acknowledged, but the last whole record is LSN 3; restore the store from a copy",
-        log(directory.path()).display()
+        "{}: LSN 4 was acknowledged, but the log is whole only up to LSN 3 at byte {}; restore the store from a copy",
+        log(directory.path()).display(),
+        ends[3]
     );
-    assert_eq!(reopened(directory.path()), Err(Error::Corrupt(expected)));
+    assert_eq!(reopened(directory.path()), Err(Error::Corrupt(expected.clone())));
+    assert_eq!(followed(directory.path()), Err(Error::Corrupt(expected)));
+}
+
+#[test]
+fn a_reader_is_told_the_byte_of_a_damaged_record() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (mut bytes, ends) = filled(directory.path());
+    let reader = ArrowStorage::open(directory.path(), Mode::Reader).expect("opens");
+    bytes[ends[2] + 40] ^= 1;
+    fs::write(log(directory.path()), &bytes).expect("written");
+    let expected = format!(
+        "{}: the record of LSN 3 at byte {} is damaged, but the later LSN 4 at byte {} is whole; restore the store \
+         from a copy",
+        log(directory.path()).display(),
+        ends[2],
+        ends[3]
+    );
+    assert_eq!(followed(directory.path()), Err(Error::Corrupt(expected.clone())));
+    assert_eq!(reader.verify(), Err(Error::Corrupt(expected)));
 }
 
 #[test]
@@ -92,7 +117,13 @@ fn a_missing_log_beside_a_commit_page_is_corruption_not_a_new_store() {
     let directory = tempfile::tempdir().expect("a directory");
     filled(directory.path());
     fs::remove_file(log(directory.path())).expect("there was a log");
-    assert!(matches!(reopened(directory.path()), Err(Error::Corrupt(_))));
+    let expected = format!(
+        "{} is missing, but {} says that there was a store; restore the store from a copy",
+        log(directory.path()).display(),
+        directory.path().join("commit").display()
+    );
+    assert_eq!(reopened(directory.path()), Err(Error::Corrupt(expected.clone())));
+    assert_eq!(followed(directory.path()), Err(Error::Corrupt(expected)));
 }
 
 proptest! {

@@ -1,8 +1,11 @@
 """The HTTP application: routes, problems and middleware around a pool of engines and a ledger.
 
-    app = create_app(pool=pool, ledger=ledger, secret=secret, keyring=keyring, max_body_bytes=1_000_000)
+    app = create_app(
+        pool=pool, ledger=ledger, inbox=inbox, secret=secret, keyring=keyring, max_body_bytes=1_000_000
+    )
 
-The ledger is opened and closed by whoever made it, the pool likewise.
+Ledger, inbox and pool are opened and closed by whoever made them. The middleware stands around FastAPI, not in its
+stack: what `HotPaths` answers does not pass FastAPI's own five layers.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp
 
 from perfuse import __version__
 from perfuse.api import openapi
@@ -20,14 +24,15 @@ from perfuse.api.auth import Keyring
 from perfuse.api.generate import Front
 from perfuse.api.middleware import BodyLimit, HotPaths, LocalGate, RequestContext, exchange_of
 from perfuse.api.pool import Pool
-from perfuse.api.problems import MethodNotAllowed, response_of
-from perfuse.api.routes import diffuse, generations, health, models, plan
+from perfuse.api.problems import MethodNotAllowed, response_of, unforeseen
+from perfuse.api.routes import diffuse, feedback, generations, health, models, plan
 from perfuse.errors import NotFound, PerfuseError
 from perfuse.ids import Minter
 from perfuse.metrics import Metrics
+from perfuse.queue.inbox import Inbox
 from perfuse.queue.ledger import Ledger
 
-_ROUTERS = (diffuse.router, plan.router, generations.router, models.router, health.router)
+_ROUTERS = (diffuse.router, plan.router, feedback.router, generations.router, models.router, health.router)
 _HOT = {
     "/diffuse": diffuse.diffuse,
     "/plan": plan.plan,
@@ -37,27 +42,31 @@ _HOT = {
 _METHOD_NOT_ALLOWED = 405
 
 
-def create_app(*, pool: Pool, ledger: Ledger, secret: bytes, keyring: Keyring, max_body_bytes: int) -> FastAPI:
+def create_app(
+    *, pool: Pool, ledger: Ledger, inbox: Inbox, secret: bytes, keyring: Keyring, max_body_bytes: int
+) -> ASGIApp:
     """The application.
 
     Args:
         pool: computes requests.
         ledger: keeps what was generated; open.
+        inbox: keeps feedback; open.
         secret: signs generation ids.
         keyring: the keys; empty: everybody on this machine, and nobody else.
         max_body_bytes: longest request body.
     """
-    app = documented_app()
+    routes = documented_app()
     meter = Metrics(pool.counters)
-    app.state.front = Front(pool=pool, ledger=ledger, minter=Minter(secret), keyring=keyring, meter=meter)
-    app.add_exception_handler(PerfuseError, _refused)
-    app.add_exception_handler(HTTPException, _not_routed)
-    app.add_middleware(HotPaths, endpoints=_HOT)
-    app.add_middleware(BodyLimit, limit=max_body_bytes)
+    routes.state.front = Front(
+        pool=pool, ledger=ledger, inbox=inbox, minter=Minter(secret), keyring=keyring, meter=meter
+    )
+    routes.add_exception_handler(PerfuseError, _refused)
+    routes.add_exception_handler(HTTPException, _not_routed)
+    routes.add_exception_handler(Exception, _failed)
+    app: ASGIApp = BodyLimit(HotPaths(routes, endpoints=_HOT), limit=max_body_bytes)
     if keyring.empty:
-        app.add_middleware(LocalGate)
-    app.add_middleware(RequestContext, meter=meter)
-    return app
+        app = LocalGate(app)
+    return RequestContext(app, meter=meter)
 
 
 def documented_app() -> FastAPI:
@@ -82,6 +91,11 @@ def documented_app() -> FastAPI:
 def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, PerfuseError)
     return response_of(error, exchange_of(request.scope).request_id)
+
+
+def _failed(request: Request, error: Exception) -> Response:
+    del error  # raised again by Starlette and logged by `RequestContext`
+    return response_of(unforeseen(), exchange_of(request.scope).request_id)
 
 
 def _not_routed(request: Request, error: Exception) -> Response:

@@ -124,7 +124,6 @@ def check_exposure(host: str, keyring: Keyring) -> None:
         )
 
 
-@functools.lru_cache(maxsize=32)
 def is_loopback(host: str) -> bool:
     """Whether a host name or address, without port, can only be this machine."""
     name = host.strip("[]").lower()
@@ -147,11 +146,16 @@ def check_local(host: str | None, origin: str | None) -> None:
         Forbidden: one of them is not this machine.
     """
     hint = "use http://127.0.0.1:PORT, or start the server with --keys"
-    match = _HOST.match(host or "")
-    if match is None or not is_loopback(match["name"]):
+    if not _is_here(host or ""):
         raise Forbidden(f"without keys the Host header must be this machine, got {host!r}", hint=hint)
     if origin is not None:
         scheme, _, rest = origin.partition("://")
-        match = _HOST.match(rest)
-        if scheme not in {"http", "https"} or match is None or not is_loopback(match["name"]):
+        if scheme not in {"http", "https"} or not _is_here(rest):
             raise Forbidden(f"without keys the Origin must be this machine, got {origin!r}", hint=hint)
+
+
+@functools.lru_cache(maxsize=32)
+def _is_here(authority: str) -> bool:
+    """Whether a host with or without a port is this machine."""
+    match = _HOST.match(authority)
+    return match is not None and is_loopback(match["name"])

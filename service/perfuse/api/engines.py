@@ -3,6 +3,9 @@
 `EnginePool.run` sends a request to the ready engine with the least backlog and waits. No task is made
 per request. The requests of a dead engine are sent again; who is suspected of having killed it is decided in
 `perfuse.api.suspects`. While no engine is ready, requests wait for one, so a restart costs time and loses nothing.
+
+An engine is asked about `WINDOW` requests at a time. Of a thousand that come at once the first few fill its backlog,
+and the rest is refused here, without being sent.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ _log = logging.get(__name__)
 
 HOLD_SECONDS = 30.0
 MOST_HELD = 1024
+WINDOW = 64
+"""Requests that one engine may have neither taken nor refused."""
 _TICK_SECONDS = 0.25
 _RETRY_SECONDS = 1.0
 
@@ -66,7 +71,7 @@ class EnginePool:
         self._held: deque[PendingJob] = deque()
         self._suspects: deque[PendingJob] = deque()
         self._solo: PendingJob | None = None
-        self._dark_since = clock()
+        self._started = clock()
         self._tasks: list[asyncio.Task[None]] = []
         self._restarted = 0
         self._killers = 0
@@ -74,7 +79,7 @@ class EnginePool:
 
     async def start(self) -> None:
         """Begin to connect, and go on doing so; returns at once."""
-        self._dark_since = self._clock()
+        self._started = self._clock()
         self._tasks = [asyncio.create_task(link.keep_connected()) for link in self._links]
         self._tasks.append(asyncio.create_task(self._tick()))
 
@@ -138,24 +143,18 @@ class EnginePool:
 
     def refusal(self) -> Overloaded | None:
         """Why a new request would be refused now, from what was advertised last: cheap, to be asked before parsing."""
-        ready = [link for link in self._links if link.ready]
-        if not ready:
-            if len(self._held) < MOST_HELD:
-                return None
+        if len(self._held) >= MOST_HELD:
+            waits = f"{len(self._held)} requests wait for one"
             return Overloaded(
-                f"no engine is ready and {len(self._held)} requests wait for one",
+                f"no engine has answered and {waits}" if self.ready else f"no engine is ready and {waits}",
                 hint="try again after the Retry-After header",
                 retry_after=5.0,
             )
-        best = min(ready, key=EngineLink.backlog_now)
-        backlog = best.backlog_now()
-        if backlog < best.backlog_limit:
-            return None
-        return Overloaded(
-            f"{backlog:.1f} s of work are queued; at most {best.backlog_limit:g} s are taken on",
-            hint="try again after the Retry-After header, or start more workers",
-            retry_after=backlog,
-        )
+        ready = [link for link in self._links if link.ready]
+        for link in ready:
+            if link.backlog_now() < link.backlog_limit:
+                return None
+        return _full(ready) if ready else None
 
     async def run(
         self,
@@ -215,18 +214,14 @@ class EnginePool:
     def link_ready(self, link: EngineLink) -> None:
         """An engine said hello: give it what waits."""
         _log.info("engine_connected", engine=link.index, pid=link.pid)
-        held, self._held = self._held, deque()
-        for job in held:
-            self._place(job)
+        self._place_held()
         self._next_suspect()
 
-    def link_lost(self, link: EngineLink, jobs: list[PendingJob]) -> None:
+    def link_lost(self, link: EngineLink, jobs: list[PendingJob], *, from_outside: bool) -> None:
         """An engine died with these jobs: start each again, suspects one at a time, and refuse the culprit."""
-        if not self.ready:
-            self._dark_since = self._clock()
         batch = flight.batch_of(Path(link.flight)) if link.flight else None
-        _log.warning("engine_lost", engine=link.index, jobs=len(jobs))
-        verdicts = judge(jobs, batch)
+        _log.warning("engine_lost", engine=link.index, jobs=len(jobs), from_outside=from_outside)
+        verdicts = judge(jobs, batch, from_outside=from_outside)
         if self._solo in jobs:
             self._solo = None
         for job in jobs:
@@ -251,6 +246,7 @@ class EnginePool:
         match message:
             case wire.Finished():
                 link.forget(job)
+                link.full = False
                 if not job.future.done():
                     job.future.set_result(message)
                 self._after(job)
@@ -264,22 +260,40 @@ class EnginePool:
             case wire.Problem():
                 link.forget(job)
                 self._problem(link, job, wire.error_of(message))
+        if self._held:
+            self._place_held()
+
+    @property
+    def _dark_since(self) -> float:
+        """When the last engine was lost, if none is ready."""
+        return max(self._started, *(link.lost_at for link in self._links))
 
     # placing -----------------------------------------------------------------------------------------------------
 
     def _place(self, job: PendingJob) -> None:
-        """Send the job to the engine with the least backlog, or keep it until one is ready."""
+        """Send the job to the engine with the least backlog, or keep it until one takes jobs."""
         if job.future.done():
             self._after(job)
-            return
-        now = self._clock()
-        ready = [link for link in self._links if link.ready and not link.draining]
-        if not ready:
+        elif (link := self._choose()) is None:
             self._held.append(job)
             self._waiting.set()
-            return
-        remaining = None if job.deadline is None else max(0.0, job.deadline - now)
-        min(ready, key=EngineLink.load).submit(job, remaining)
+        else:
+            link.submit(job, None if job.deadline is None else max(0.0, job.deadline - self._clock()))
+
+    def _choose(self) -> EngineLink | None:
+        links = [link for link in self._links if link.unanswered < WINDOW and link.ready and not link.draining]
+        return links[0] if len(links) == 1 else min(links, key=EngineLink.load, default=None)
+
+    def _place_held(self) -> None:
+        """Send what is held as far as engines take it, and refuse it where they have become full meanwhile."""
+        ready = [link for link in self._links if link.ready]
+        full = all(link.full for link in ready)
+        while self._held and self._choose() is not None:
+            job = self._held.popleft()
+            if job.restarts or not full:
+                self._place(job)
+            else:
+                self._fail(job, _full(ready))
 
     def _problem(self, link: EngineLink, job: PendingJob, error: PerfuseError) -> None:
         if type(error) is Unavailable and not job.accepted:
@@ -317,6 +331,7 @@ class EnginePool:
         if job.link is not None:
             job.link.send(wire.Cancel(id=job.id))
             job.link.forget(job)
+            self._place_held()
         self._after(job)
 
     def _tell(self, job: PendingJob, event: Event) -> None:
@@ -352,6 +367,16 @@ class EnginePool:
             )
             return True
         return False
+
+
+def _full(links: Sequence[EngineLink]) -> Overloaded:
+    best = min(links, key=EngineLink.backlog_now)
+    backlog = best.backlog_now()
+    return Overloaded(
+        f"{backlog:.1f} s of work are queued; at most {best.backlog_limit:g} s are taken on",
+        hint="try again after the Retry-After header, or start more workers",
+        retry_after=backlog,
+    )
 
 
 def _killer(job: PendingJob) -> WorkerKilled:

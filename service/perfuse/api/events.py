@@ -7,7 +7,7 @@ at the end `result` (the answer) or `error` (the problem). Previews: the latest 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TypeVar
 
 import msgspec
@@ -15,9 +15,11 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from perfuse import logging
+from perfuse.api.connection import WHEN_GONE
 from perfuse.api.generate import Asked, Front, generate
 from perfuse.api.pool import AcceptedEvent, Event, PreviewEvent, RestartedEvent
-from perfuse.api.problems import encode, problem_of, response_of
+from perfuse.api.problems import encode, problem_of, response_of, unforeseen
+from perfuse.api.waiting import Arm, Stopped, unless
 from perfuse.errors import PerfuseError
 
 _log = logging.get(__name__)
@@ -40,34 +42,25 @@ def event(name: str, data: bytes) -> bytes:
     return b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"
 
 
-async def unless_gone(work: Coroutine[object, None, T], receive: Receive) -> T | None:
+async def unless_gone(work: Coroutine[object, None, T], scope: Scope, receive: Receive) -> T | None:
     """The result of `work`, or None if the client left before, in which case `work` was cancelled.
 
     Args:
         work: what the client waits for.
-        receive: the ASGI channel; the body must have been read.
+        scope: of the request; a `Connection` says there when the client leaves.
+        receive: the ASGI channel, which says so under any other server; the body must have been read.
     """
-    task = asyncio.current_task()
-    assert task is not None
-    left = False
-
-    async def watch() -> None:
-        nonlocal left
-        while (await receive())["type"] != "http.disconnect":
-            continue
-        left = True
-        task.cancel()
-
-    watcher = asyncio.create_task(watch())
+    arm: Arm = scope.get(WHEN_GONE) or (lambda stop: asyncio.create_task(_watch(receive, stop)).cancel)
     try:
-        return await work
-    except asyncio.CancelledError:
-        if not left:
-            raise
-        task.uncancel()
+        return await unless(work, arm)
+    except Stopped:
         return None
-    finally:
-        watcher.cancel()
+
+
+async def _watch(receive: Receive, leave: Callable[[], None]) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        continue
+    leave()
 
 
 class Gone(Response):
@@ -124,7 +117,7 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer; see ASGI."""
-        if await unless_gone(self._stream(scope, receive, send), receive) is None:
+        if await unless_gone(self._stream(scope, receive, send), scope, receive) is None:
             self._front.meter.client_gone(self._asked.kind)
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> bool:
@@ -174,5 +167,5 @@ class EventStream(Response):
     def _failure(self, error: BaseException) -> bytes:
         if not isinstance(error, PerfuseError):
             _log.error("request_failed", exc_info=error, kind=self._asked.kind)
-            error = PerfuseError("something failed that should not have", hint="see the server's log")
+            error = unforeseen()
         return event("error", encode(problem_of(error, self._asked.exchange.request_id)))

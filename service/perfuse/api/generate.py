@@ -18,8 +18,10 @@ from perfuse.api.middleware import Exchange, exchange_of
 from perfuse.api.pool import Completed, Event, Pool
 from perfuse.api.problems import MalformedBody, invalid_fields
 from perfuse.api.schemas import DiffuseText, Head, PlanOutcome, PlanTrajectory, Tail, TextOutcome, TimingMs
-from perfuse.errors import Overloaded, Unavailable
+from perfuse.api.waiting import Stopped, unless
+from perfuse.errors import NotFound, Overloaded, Unavailable
 from perfuse.ids import Minter
+from perfuse.queue.inbox import Inbox
 from perfuse.queue.ledger import Generation, Kind, Ledger, LedgerUnavailable
 from perfuse.requests import TextResult
 
@@ -38,6 +40,7 @@ class Front:
 
     pool: Pool
     ledger: Ledger
+    inbox: Inbox
     minter: Minter
     keyring: Keyring
     meter: metrics.Metrics
@@ -64,6 +67,14 @@ def authorised(request: Request, scope: Scope) -> Principal:
     principal = front_of(request).keyring.principal(exchange_of(request.scope).header(b"authorization"))
     principal.require(scope)
     return principal
+
+
+async def recorded(front: Front, generation_id: str, tenant: str) -> Generation:
+    """The ledger's record of an id. Raises NotFound for one that was not minted for `tenant`, without a look-up."""
+    found = await front.ledger.find(front.minter.check(generation_id, tenant), tenant)
+    if found is None:
+        raise NotFound("no such generation", hint="it was not recorded, or is older than --ledger-ttl-seconds")
+    return found
 
 
 def parse(raw: bytes, kind: type[BodyT]) -> BodyT:
@@ -167,10 +178,10 @@ def _outcome(done: Completed) -> TextOutcome | PlanOutcome:
 
 async def _record(front: Front, generation: Generation) -> bool:
     began = time.perf_counter()
+    loop = asyncio.get_running_loop()
     try:
-        async with asyncio.timeout(LEDGER_SECONDS):
-            await front.ledger.record(generation)
-    except (LedgerUnavailable, TimeoutError) as error:
+        await unless(front.ledger.record(generation), lambda stop: loop.call_later(LEDGER_SECONDS, stop).cancel)
+    except (LedgerUnavailable, Stopped) as error:
         front.meter.recorded(None)
         _log.warning("generation_not_recorded", reason=str(error) or "the ledger did not answer in time")
         return False

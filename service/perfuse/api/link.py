@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, cast
 
 import msgspec
 
 from perfuse import logging, wire
 from perfuse.api.pool import Event
+from perfuse.engine import flight
 
 _log = logging.get(__name__)
 
@@ -22,6 +25,9 @@ _RECONNECT_SECONDS = 0.1
 _STALE_SECONDS = 2.0
 """An engine silent for so long is not chosen while another one speaks."""
 _SMOOTHING = 0.2
+_LOOKS_FOR_END = 50
+_LOOK_SECONDS = 0.01
+"""The supervisor notes how an engine ended within milliseconds of its connection's end."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -34,6 +40,7 @@ class PendingJob:
         link: the engine that has it, None while it waits for one.
         solo: a suspect; asks for batches of its own.
         solo_crashes: engines that died while it ran as a suspect.
+        outside: engines that somebody ended from outside while they had it.
     """
 
     id: int
@@ -51,6 +58,7 @@ class PendingJob:
     restarts: int = 0
     solo: bool = False
     solo_crashes: int = 0
+    outside: int = 0
 
 
 class Pool(Protocol):
@@ -59,8 +67,8 @@ class Pool(Protocol):
     def link_ready(self, link: EngineLink) -> None:
         """It can take jobs."""
 
-    def link_lost(self, link: EngineLink, jobs: list[PendingJob]) -> None:
-        """It is gone, with these jobs."""
+    def link_lost(self, link: EngineLink, jobs: list[PendingJob], *, from_outside: bool) -> None:
+        """It is gone, with these jobs; `from_outside`: certainly not because of them."""
 
     def link_says(self, link: EngineLink, job: PendingJob, message: Accepting) -> None:
         """A message about a job."""
@@ -79,7 +87,10 @@ class EngineLink(asyncio.Protocol):
         jobs: submitted and not answered, by id.
         ready: whether hello was said on the present connection.
         draining: whether it refused a job because it is about to end.
+        unanswered: how many of `jobs` it has neither taken nor refused.
+        full: whether it has refused a job for its backlog, and not said since that there is room.
         deaths: connections lost after hello.
+        lost_at: when the last of them was lost, on the pool's clock.
     """
 
     def __init__(self, index: int, path: str, pool: Pool, clock: Callable[[], float] = time.monotonic) -> None:
@@ -88,7 +99,10 @@ class EngineLink(asyncio.Protocol):
         self.jobs: dict[int, PendingJob] = {}
         self.ready = False
         self.draining = False
+        self.full = False
+        self.unanswered = 0
         self.deaths = 0
+        self.lost_at = -math.inf
         self.pid: int | None = None
         self.models: list[wire.ModelInfo] = []
         self.backlog_limit = 0.0
@@ -100,7 +114,6 @@ class EngineLink(asyncio.Protocol):
         self._clock = clock
         self._backlog = 0.0
         self._heard_at = 0.0
-        self._unanswered = 0
         self._mean_seconds = 0.01
         self._reader = wire.FrameReader()
         self._transport: asyncio.Transport | None = None
@@ -112,6 +125,7 @@ class EngineLink(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         while True:
             self._lost.clear()
+            deaths = self.deaths
             try:
                 await loop.create_unix_connection(lambda: self, self.path)
             except OSError as error:
@@ -119,6 +133,20 @@ class EngineLink(asyncio.Protocol):
                 await asyncio.sleep(_RECONNECT_SECONDS)
             else:
                 await self._lost.wait()
+                if self.deaths > deaths:
+                    await self._hand_back()
+
+    async def _hand_back(self) -> None:
+        """Give the jobs of a dead engine to the pool once the supervisor has noted how the engine ended."""
+        from_outside: bool | None = None
+        for _ in range(_LOOKS_FOR_END if self.jobs and self.flight else 0):
+            if (from_outside := flight.ended_from_outside(Path(self.flight))) is not None:
+                break
+            await asyncio.sleep(_LOOK_SECONDS)
+        jobs, self.jobs = list(self.jobs.values()), {}
+        for job in jobs:
+            job.link = None
+        self._pool.link_lost(self, jobs, from_outside=from_outside is True)
 
     def close(self) -> None:
         """Disconnect, telling nobody."""
@@ -137,13 +165,15 @@ class EngineLink(asyncio.Protocol):
     def load(self) -> tuple[bool, float, int]:
         """Order of preference: answering, least work, fewest jobs."""
         stale = self._clock() - self._heard_at > _STALE_SECONDS
-        return stale, self.backlog_now() + self._unanswered * self._mean_seconds, len(self.jobs)
+        return stale, self.backlog_now() + self.unanswered * self._mean_seconds, len(self.jobs)
 
     def overloaded(self, seconds: float) -> None:
         """It refused a job because it has this much to do."""
         self._advertised(max(self._backlog, seconds, self.backlog_limit))
+        self.full = True
 
     def _advertised(self, backlog: float) -> None:
+        self.full = False
         self._backlog = backlog
         self._heard_at = self._clock()
 
@@ -154,7 +184,7 @@ class EngineLink(asyncio.Protocol):
         job.link = self
         job.accepted = False
         self.jobs[job.id] = job
-        self._unanswered += 1
+        self.unanswered += 1
         self.send(
             wire.Submit(
                 id=job.id,
@@ -183,7 +213,7 @@ class EngineLink(asyncio.Protocol):
         """The job is answered or withdrawn."""
         self.jobs.pop(job.id, None)
         if not job.accepted:
-            self._unanswered = max(0, self._unanswered - 1)
+            self.unanswered = max(0, self.unanswered - 1)
         job.link = None
 
     # asyncio.Protocol ------------------------------------------------------------------------------------------------
@@ -209,17 +239,13 @@ class EngineLink(asyncio.Protocol):
         self._transport = None
         self._unsent.clear()
         was_ready, self.ready = self.ready, False
-        jobs = list(self.jobs.values())
-        self.jobs.clear()
-        for job in jobs:
-            job.link = None
-        self._unanswered = 0
+        self.unanswered = 0
         self._backlog = 0.0
         self.busy = False
-        self._lost.set()
         if was_ready:
             self.deaths += 1
-            self._pool.link_lost(self, jobs)
+            self.lost_at = self._clock()
+        self._lost.set()
 
     def _received(self, message: wire.EngineMessage) -> None:
         match message:
@@ -236,7 +262,7 @@ class EngineLink(asyncio.Protocol):
 
     def _about(self, job: PendingJob, message: Accepting) -> None:
         if isinstance(message, wire.Accepted):
-            self._unanswered = max(0, self._unanswered - 1)
+            self.unanswered = max(0, self.unanswered - 1)
             added = max(message.backlog - self.backlog_now(), 0.0)
             self._mean_seconds += _SMOOTHING * (added - self._mean_seconds)
             self._advertised(message.backlog)

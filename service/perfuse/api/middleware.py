@@ -15,10 +15,11 @@ from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from perfuse import ids, logging, metrics
 from perfuse.api.auth import check_local
-from perfuse.api.problems import UnsupportedMediaType, response_of
+from perfuse.api.problems import UnsupportedMediaType, response_of, unforeseen
 from perfuse.errors import PayloadTooLarge, PerfuseError
 
 _log = logging.get(__name__)
+_ROOT = stdlib_logging.getLogger()
 
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}\Z")
 _SERVER_ERROR = 500
@@ -63,8 +64,8 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         headers = dict(reversed(scope["headers"]))
-        given = headers.get(b"x-request-id", b"").decode("latin-1")
-        identity = given if REQUEST_ID.match(given) else ids.token()
+        given = headers.get(b"x-request-id")
+        identity = (_acceptable(given) if given else None) or ids.token()
         exchange = scope["perfuse.exchange"] = Exchange(identity, metrics.kind_of(scope["path"]), headers)
         header = (b"x-request-id", identity.encode())
 
@@ -81,15 +82,20 @@ class RequestContext:
         except Exception as error:  # noqa: BLE001  # the boundary of the process: the client gets an answer
             _log.error("request_failed", exc_info=error, kind=exchange.kind)
             if not exchange.status:
-                internal = PerfuseError("something failed that should not have", hint="see the server's log")
-                await response_of(internal, identity)(scope, receive, send_with_id)
+                await response_of(unforeseen(), identity)(scope, receive, send_with_id)
         finally:
             self._meter.request_ends(exchange.kind, exchange.status, exchange.seconds())
             grave = exchange.status >= _SERVER_ERROR and exchange.kind != "health"
-            if grave or stdlib_logging.getLogger().isEnabledFor(stdlib_logging.DEBUG):
+            if grave or _ROOT.isEnabledFor(stdlib_logging.DEBUG):
                 level = _log.warning if grave else _log.debug
                 level("request_finished", kind=exchange.kind, status=exchange.status, seconds=exchange.seconds())
             reset_contextvars(**tokens)
+
+
+def _acceptable(given: bytes) -> str | None:
+    """The request id that the client gave, if it is one."""
+    text = given.decode("latin-1")
+    return text if REQUEST_ID.match(text) else None
 
 
 class LocalGate:
@@ -104,7 +110,7 @@ class LocalGate:
             exchange = exchange_of(scope)
             try:
                 check_local(exchange.header(b"host"), exchange.header(b"origin"))
-                if scope["method"] == "POST":
+                if scope["method"] == "POST" and exchange.headers.get(b"content-type") != b"application/json":
                     _check_json(exchange.header(b"content-type") or "")
             except PerfuseError as error:
                 await response_of(error, exchange.request_id)(scope, receive, send)
@@ -163,10 +169,10 @@ class BodyLimit:
 
 
 class HotPaths:
-    """Innermost: answers the posts that make up the load, past FastAPI's routing, which costs more than their parsing.
+    """Innermost: answers the posts that make up the load, past FastAPI, which costs more than their parsing.
 
     Args:
-        app: answers everything else.
+        app: the application whose endpoints they are; answers everything else.
         endpoints: what answers a post, by exact path.
     """
 
@@ -180,6 +186,7 @@ class HotPaths:
         if endpoint is None:
             await self._app(scope, receive, send)
             return
+        scope["app"] = self._app
         try:
             response = await endpoint(Request(scope, receive))
         except PerfuseError as error:

@@ -55,9 +55,9 @@ def body(model: type[BaseModel]) -> Document:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": _ref(model, "validation")}}}}
 
 
-def json_answer(model: type) -> Document:
+def json_answer(model: type, status: int = 200) -> Document:
     """The route answers with this."""
-    return {"responses": {"200": _content("application/json", _ref(model, "serialization"))}}
+    return {"responses": {str(status): _content("application/json", _ref(model, "serialization"))}}
 
 
 def text_answer(description: str) -> Document:
@@ -116,7 +116,7 @@ def _finish(operation: Document) -> None:
     """Problems everywhere; nothing of what FastAPI would guess about a route that answers with bytes."""
     responses = operation["responses"]
     responses.pop("422", None)
-    answer = responses["200"]
+    answer = next(content for status, content in responses.items() if status.startswith("2"))
     answer["description"] = "success"
     answer["content"] = {
         kind: content for kind, content in answer["content"].items() if content.get("schema") not in ({}, None)

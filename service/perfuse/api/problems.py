@@ -91,6 +91,11 @@ def problem_of(error: PerfuseError, request_id: str) -> Problem:
     )
 
 
+def unforeseen() -> PerfuseError:
+    """What the client hears of an error that nothing expected; the log hears the rest."""
+    return PerfuseError("something failed that should not have", hint="see the server's log")
+
+
 def title_of(code: str) -> str:
     """The same for every problem of a code."""
     return code.replace("_", " ").capitalize()

@@ -2,6 +2,7 @@
 
 Request bodies are pydantic models, validated straight from the bytes and mapped once onto the records of
 `perfuse.requests`. Answers are plain dataclasses: msgspec writes them, pydantic only describes them in openapi.yaml.
+Those of every request are not frozen, which would double the time it takes to make one.
 """
 
 from __future__ import annotations
@@ -36,11 +37,13 @@ Coordinate = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
 ModelName = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """What every request body is: nothing unknown, nothing converted."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class _Common(_Body):
+class _Common(Body):
     """What every generating request can say."""
 
     model: ModelName | None = Field(None, description="a name from /models; None: the default of the modality")
@@ -97,7 +100,7 @@ class DiffuseText(_Common):
         )
 
 
-class PlanGoal(_Body):
+class PlanGoal(Body):
     """A position to be reached."""
 
     position: Annotated[list[Coordinate], Field(min_length=2, max_length=2)] = Field(description="x, y in metres")
@@ -130,7 +133,7 @@ class PlanTrajectory(_Common):
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class TimingMs:
     """Milliseconds waited for a first step, spent computing, and between request and answer."""
 
@@ -139,7 +142,7 @@ class TimingMs:
     total: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class FilledText:
     """One output: `text` is prefix + `fill` + suffix."""
 
@@ -151,7 +154,7 @@ class FilledText:
     forwards: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class TextOutcome:
     """What was generated. `confidence` is the mean over the outputs, `steps_done` the most of any."""
 
@@ -180,7 +183,7 @@ class TextOutcome:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class PlanOutcome:
     """The best candidate and the verdict on it."""
 
@@ -206,7 +209,7 @@ class PlanOutcome:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Head:
     """How every answer begins."""
 
@@ -214,7 +217,7 @@ class Head:
     model: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Tail:
     """How every answer ends. `recorded` says whether feedback can refer to the id, `snapshot` what the store held."""
 
@@ -225,12 +228,12 @@ class Tail:
     timing_ms: TimingMs
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class DiffuseAnswer(Tail, TextOutcome, Head):
     """Answer of /diffuse."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class PlanAnswer(Tail, PlanOutcome, Head):
     """Answer of /plan."""
 
@@ -247,6 +250,13 @@ class GenerationAnswer:
     snapshot: int
     request: dict[str, object]
     result: dict[str, object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedbackAnswer:
+    """Answer of /feedback: it is kept durably."""
+
+    feedback_id: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,6 +283,7 @@ class StatusAnswer:
 
     status: Literal["alive", "ready"]
     ledger: str | None = None
+    inbox: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

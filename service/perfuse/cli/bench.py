@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from perfuse import logging
+from perfuse.cli.doctor import cpu_flags
+from perfuse.cli.options import Json
 from perfuse.cli.terminal import emit, emit_json, interactive, say
 
 app = typer.Typer(help="Measure the server.", no_args_is_help=True)
-
-Json = Annotated[bool, typer.Option("--json", help="JSON to stdout")]
 
 
 @app.command()
@@ -45,7 +45,7 @@ def latency(
 
 def _show(figures: Mapping[str, object], *, json: bool) -> None:
     if json:
-        emit_json(figures)
+        emit_json({**figures, "cpu_flags": cpu_flags()})
         return
     rows = list(_rows(figures))
     width = max(len(name) for name, _ in rows)

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from perfuse import __version__
+from perfuse.cli.options import Json
 from perfuse.cli.terminal import emit, emit_json
 from perfuse.errors import PerfuseError
 
@@ -26,7 +27,7 @@ def command(
     *,
     data_dir: Annotated[Path, typer.Option(help="where to try the disk", envvar="PERFUSE_DATA_DIR")] = Path(),
     sandbox: Annotated[bool, typer.Option("--sandbox", help="run the attacks on the sandbox (seconds)")] = False,
-    json: Annotated[bool, typer.Option("--json", help="JSON to stdout")] = False,
+    json: Json = False,
 ) -> None:
     """Print versions, CPU features, models, sandbox and disk. Exits with 1 if something needed is missing."""
     report: dict[str, object] = {

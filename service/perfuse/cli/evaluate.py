@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from perfuse import logging
+from perfuse.cli.options import AlwaysJson
 from perfuse.cli.terminal import emit_json, say
 
 app = typer.Typer(help="Measure the models.", no_args_is_help=True)
 
 Model = Annotated[Path | None, typer.Option(help="model folder; the shipped one if not given")]
 Tasks = Annotated[int, typer.Option(help="held-out tasks")]
-Json = Annotated[bool, typer.Option("--json", help="JSON to stdout (always so; for symmetry)", hidden=True)]
 
 
 @app.command()
@@ -24,9 +24,9 @@ def code(
     twin: Annotated[Path | None, typer.Option(help="folder of the autoregressive twin")] = None,
     tasks: Tasks = 500,
     baselines: Annotated[bool, typer.Option(help="measure the rows beside it too")] = True,
-    json: Json = False,
+    json: AlwaysJson = False,
 ) -> None:
-    """pass@1 on held-out combinations of operation and type, beside four baselines."""
+    """pass@1 on held-out combinations of operation and type, beside five baselines."""
     from perfuse.evaluation import code as evaluation
 
     _begin(json=json)
@@ -35,7 +35,17 @@ def code(
 
 
 @app.command()
-def infill(*, model: Model = None, tasks: Tasks = 500, json: Json = False) -> None:
+def samplers(*, model: Model = None, tasks: Tasks = 200, json: AlwaysJson = False) -> None:
+    """pass@1 and forwards of samplers and their constants, on tasks that the other figures do not use."""
+    from perfuse.evaluation.code import PRETRAINED
+    from perfuse.evaluation.samplers import compare
+
+    _begin(json=json)
+    emit_json(compare(model or PRETRAINED / "code-small", tasks))
+
+
+@app.command()
+def infill(*, model: Model = None, tasks: Tasks = 500, json: AlwaysJson = False) -> None:
     """Pass rate of filled gaps, with the suffix shown and withheld; prefix and suffix must come back unchanged."""
     from perfuse.evaluation import code as evaluation
 
@@ -53,7 +63,7 @@ def maze2d(
     candidates: Annotated[int, typer.Option(help="plans drawn per episode")] = 16,
     steps: Annotated[int, typer.Option(help="denoising steps")] = 8,
     references: Annotated[bool, typer.Option("--references", help="reproduce D4RL's two reference scores")] = False,
-    json: Json = False,
+    json: AlwaysJson = False,
 ) -> None:
     """D4RL's score of executed plans, beside baselines."""
     from perfuse.evaluation import maze2d as evaluation
@@ -73,7 +83,7 @@ def reproducible(
     *,
     cases: Annotated[int, typer.Option(help="random requests")] = 100,
     seed: Annotated[int, typer.Option(help="of the cases")] = 0,
-    json: Json = False,
+    json: AlwaysJson = False,
 ) -> None:
     """Whether reproducible requests give the same bytes alone and in company, and what that costs."""
     from perfuse.evaluation.reproducibility import measure

@@ -11,6 +11,7 @@ import typer
 from rich.live import Live
 from rich.text import Text
 
+from perfuse.cli.options import Json, Key, ModelFolders, ModelName, Url
 from perfuse.cli.remote import ask
 from perfuse.cli.terminal import emit, emit_json, errors, interactive, say
 from perfuse.requests import Preview, TextRequest
@@ -28,16 +29,18 @@ def command(
     template: Annotated[str | None, typer.Option(help="text with <mask> or <mask:N> marks")] = None,
     length: Annotated[int | None, typer.Option(help="most tokens of the fill")] = None,
     steps: Annotated[int | None, typer.Option(help="most forwards")] = None,
-    sampler: Annotated[str, typer.Option(help="auto, entropy, threshold, low_confidence or ancestral")] = "auto",
+    sampler: Annotated[
+        str, typer.Option(help="auto, verified, entropy, threshold, low_confidence or ancestral")
+    ] = "auto",
     temperature: Annotated[float, typer.Option(help="0: the most likely token")] = 0.0,
     guidance: Annotated[float, typer.Option(help="classifier-free scale; 1: off")] = 1.0,
     seed: Annotated[int, typer.Option(help="of everything random")] = 0,
     n: Annotated[int, typer.Option(help="number of outputs")] = 1,
-    model: Annotated[str | None, typer.Option(help="name of a loaded model")] = None,
-    models: Annotated[list[Path] | None, typer.Option(help="model folders instead of the shipped ones")] = None,
-    url: Annotated[str | None, typer.Option(help="ask this server", envvar="PERFUSE_URL")] = None,
-    key: Annotated[str | None, typer.Option(help="API key for --url", envvar="PERFUSE_KEY", show_default=False)] = None,
-    json: Annotated[bool, typer.Option("--json", help="the whole answer as JSON")] = False,
+    model: ModelName = None,
+    models: ModelFolders = None,
+    url: Url = None,
+    key: Key = None,
+    json: Json = False,
 ) -> None:
     """Fill text: the output goes to stdout, the canvas is shown on the terminal while it fills."""
     fields: dict[str, object] = {
@@ -104,7 +107,7 @@ def _remote(url: str, key: str | None, fields: Mapping[str, object], show: Show)
         assert isinstance(of, int)
         show(str(body.get("canvas", "")), step, of)
 
-    return ask(f"{url.rstrip('/')}/v1/diffuse", key, {"modality": "text", **fields}, preview)
+    return ask(url, key, "diffuse", {"modality": "text", **fields}, preview)
 
 
 @contextmanager

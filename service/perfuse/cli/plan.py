@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from perfuse.cli.options import Json, Key, ModelFolders, ModelName, Url
 from perfuse.cli.remote import ask
 from perfuse.cli.terminal import emit, emit_json, say
 from perfuse.errors import InvalidRequest
@@ -21,11 +21,11 @@ def command(
     candidates: Annotated[int, typer.Option(help="plans drawn")] = 16,
     steps: Annotated[int, typer.Option(help="denoising steps")] = 8,
     seed: Annotated[int, typer.Option(help="of everything random")] = 0,
-    model: Annotated[str | None, typer.Option(help="name of a loaded model")] = None,
-    models: Annotated[list[Path] | None, typer.Option(help="model folders instead of the shipped ones")] = None,
-    url: Annotated[str | None, typer.Option(help="ask this server", envvar="PERFUSE_URL")] = None,
-    key: Annotated[str | None, typer.Option(help="API key for --url", envvar="PERFUSE_KEY", show_default=False)] = None,
-    json: Annotated[bool, typer.Option("--json", help="the whole answer as JSON")] = False,
+    model: ModelName = None,
+    models: ModelFolders = None,
+    url: Url = None,
+    key: Key = None,
+    json: Json = False,
 ) -> None:
     """Plan: the states go to stdout as lines of x y vx vy, the verdict to stderr."""
     begin, end = _numbers(state, 4, "--state"), _numbers(goal, 2, "--goal")
@@ -40,7 +40,7 @@ def command(
             "seed": seed,
             "model": model,
         }
-        answer = ask(f"{url.rstrip('/')}/v1/plan", key, body, lambda _: None)
+        answer = ask(url, key, "plan", body, lambda _: None)
     else:
         import msgspec
 

@@ -14,12 +14,15 @@ _TIMEOUT_SECONDS = 600.0
 Body = dict[str, object]
 
 
-def ask(url: str, key: str | None, fields: Mapping[str, object], on_preview: Callable[[Body], None]) -> Body:
+def ask(
+    url: str, key: str | None, route: str, fields: Mapping[str, object], on_preview: Callable[[Body], None]
+) -> Body:
     """Post `fields` and follow the events to the result.
 
     Args:
-        url: of /diffuse or /plan.
+        url: of the server.
         key: API key, if the server wants one.
+        route: "diffuse" or "plan".
         fields: the body; fields that are None are left out.
         on_preview: told what each `step` or `preview` event says.
 
@@ -28,12 +31,13 @@ def ask(url: str, key: str | None, fields: Mapping[str, object], on_preview: Cal
     """
     import httpx2
 
+    address = f"{url.rstrip('/')}/v1/{route}"
     body = {name: value for name, value in fields.items() if value is not None} | {"stream": True}
     headers = {"content-type": "application/json", **({"authorization": f"Bearer {key}"} if key else {})}
     try:
         with (
             httpx2.Client(timeout=_TIMEOUT_SECONDS) as client,
-            client.stream("POST", url, content=msgspec.json.encode(body), headers=headers) as response,
+            client.stream("POST", address, content=msgspec.json.encode(body), headers=headers) as response,
         ):
             if response.status_code != httpx2.codes.OK:
                 raise _error_of(response.read())

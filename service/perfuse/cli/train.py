@@ -38,7 +38,6 @@ def code(
     resume: Resume = False,
     vocabulary: Annotated[int, typer.Option(help="entries of the tokenizer")] = 2048,
     layers: Annotated[int, typer.Option(help="transformer blocks")] = 6,
-    init: Annotated[Path | None, typer.Option(help="model folder to start from, for example the twin's")] = None,
     rate: Annotated[float, typer.Option(help="peak learning rate")] = 2e-3,
     compiled: Annotated[bool, typer.Option("--compiled", help="compile the network (needs a C++ compiler)")] = False,
 ) -> None:
@@ -55,7 +54,6 @@ def code(
         resume=resume,
         vocabulary=vocabulary,
         layers=layers,
-        init=init,
         rate=rate,
         compiled=compiled,
     )

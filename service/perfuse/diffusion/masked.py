@@ -35,25 +35,6 @@ def mask_exactly(
     return tokens.masked_fill(noised, mask), noised
 
 
-def mask_ahead(
-    maskable: Bool[Tensor, "rows length"], window: int, generator: torch.Generator | None = None
-) -> tuple[Bool[Tensor, "rows length"], Bool[Tensor, "rows length"]]:
-    """What the windowed sampler sees on its way: text before a frontier, gaps in a window behind it, masks beyond.
-
-    Per row the frontier is uniform over the maskable positions and the share of gaps uniform on (0, 1). Gives what is
-    masked, and the part of it inside the window, which is what the loss should count: beyond it lies guesswork about
-    lengths. At least the position at the frontier is a gap.
-    """
-    rows = maskable.shape[0]
-    rank = maskable.cumsum(dim=1) - 1
-    uniform = torch.rand(2, rows, 1, generator=generator)
-    frontier = (uniform[0] * maskable.sum(dim=1, keepdim=True)).floor().long()
-    ahead = rank - frontier
-    inside = maskable & (ahead >= 0) & (ahead < window)
-    gaps = inside & ((torch.rand(maskable.shape, generator=generator) < uniform[1]) | (ahead == 0))
-    return gaps | (maskable & (ahead >= window)), gaps
-
-
 def masked_loss(
     logits: Float[Tensor, "masked vocabulary"],
     tokens: Int64[Tensor, "rows length"],

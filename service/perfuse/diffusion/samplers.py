@@ -61,29 +61,15 @@ def predict(
     return Guess(drawn[:, 0], confidence.float(), entropy)
 
 
-def entropy_bounded(
-    entropy: Float[Tensor, " masked"], bound: float, *, at_least: int = 1, window: int | None = None
-) -> Bool[Tensor, " masked"]:
+def entropy_bounded(entropy: Float[Tensor, " masked"], bound: float, *, at_least: int = 1) -> Bool[Tensor, " masked"]:
     """The most certain positions whose summed entropy, the last one apart, stays within `bound` nats.
 
     Their joint entropy exceeds what was accounted for by at most the last one's, so the error of committing them
     together is bounded: KL(joint ‖ product) ≤ Σ H − max H ≤ bound. Source: entropy-bounded unmasking, arXiv 2505.24857.
-
-    With `window` only the first so many masked positions are candidates: what a model says about tokens far ahead
-    rests on a guess of how long the text between will be.
     """
-    sorted_entropy, order = entropy[:window].sort(stable=True)
+    sorted_entropy, order = entropy.sort(stable=True)
     spent_before = sorted_entropy.cumsum(0) - sorted_entropy
-    commit = torch.zeros(entropy.shape[0], dtype=torch.bool, device=entropy.device)
-    commit[order[: max(at_least, int((spent_before <= bound).sum()))]] = True
-    if window is not None and at_least > window:
-        commit[window:at_least] = True
-    return commit
-
-
-def closed(commit: Bool[Tensor, " masked"], nulls: Bool[Tensor, " masked"]) -> Bool[Tensor, " masked"]:
-    """`commit`, and behind the first committed null every position that is a null as well: a text ends only once."""
-    return commit | (nulls & ((commit & nulls).cumsum(0) > 0))
+    return _first(order, max(at_least, int((spent_before <= bound).sum())))
 
 
 def threshold(
@@ -108,16 +94,20 @@ def ancestral(uniforms: Float64[Tensor, " masked"], t: float, s: float) -> Bool[
     return uniforms < (t - s) / t
 
 
+def drafted(entropy: Float[Tensor, " masked"], bound: float) -> int:
+    """How many of the first positions are worth verifying: as far as their summed entropy stays within `bound` nats."""
+    return int((entropy.cumsum(0) <= bound).sum())
+
+
 def _first(order: Int64[Tensor, " masked"], count: int) -> Bool[Tensor, " masked"]:
     commit = torch.zeros(order.shape[0], dtype=torch.bool, device=order.device)
     commit[order[:count]] = True
     return commit
 
 
-WINDOW = 8
-"""Candidates per step of the text models trained here; no more functions pass with 16 or 32."""
-
-Rule = Literal["entropy", "threshold", "low_confidence", "ancestral"]
+Rule = Literal["verified", "entropy", "threshold", "low_confidence", "ancestral"]
+FIXED = ("low_confidence", "ancestral")
+"""Rules that spend a given number of steps; the others go as fast as the model is certain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +115,11 @@ class DiscreteSampler:
     """One way to sample as an object: the rule and its constants, over the functions of this module.
 
     Attributes:
-        rule: which positions commit.
-        bound: nats per step of "entropy".
+        rule: which positions commit. "verified" needs the network's word on settled text: `pipelines.filling` has it.
+        bound: nats per step of "entropy", per draft of "verified".
         level: probability of "threshold".
         temperature: 0 takes the most likely token.
         steps: of the fixed schedules "low_confidence" and "ancestral"; None: one per position.
-        window: of "entropy": how many masked positions are candidates; None: all.
         mask: id of the mask.
     """
 
@@ -139,8 +128,27 @@ class DiscreteSampler:
     level: float = 0.9
     temperature: float = 0.0
     steps: int | None = None
-    window: int | None = None
     mask: int = field(default=1, kw_only=True)
+
+    def choose(
+        self, guess: Guess, left: int, *, at_least: int = 1, reveal: Float64[Tensor, " masked"] | None = None
+    ) -> Bool[Tensor, " masked"]:
+        """Which of the masked positions commit now, with `left` steps to go for a fixed schedule.
+
+        Raises:
+            ValueError: "ancestral" came without the uniforms `reveal`, or the rule is "verified".
+        """
+        if self.rule == "entropy":
+            return entropy_bounded(guess.entropy, self.bound, at_least=at_least)
+        if self.rule == "threshold":
+            return threshold(guess.confidence, self.level, at_least=at_least)
+        if self.rule == "low_confidence":
+            return most_confident(guess.confidence, -(-len(guess.tokens) // left))
+        if self.rule == "verified":
+            raise ValueError("the rule is verified, which commits what settled text says; nothing to choose here")
+        if reveal is None:
+            raise ValueError("the rule is ancestral, expected uniforms to reveal by; none came")
+        return ancestral(reveal, t=float(left), s=left - 1.0)
 
     def step(
         self,
@@ -154,14 +162,8 @@ class DiscreteSampler:
         uniforms = uniform("token", step, positions) if self.temperature > 0 else None
         guess = predict(logits[positions], uniforms, self.temperature)
         left = max(1, (self.steps or len(positions) + step) - step)
-        if self.rule == "entropy":
-            commit = entropy_bounded(guess.entropy, self.bound, window=self.window)
-        elif self.rule == "threshold":
-            commit = threshold(guess.confidence, self.level)
-        elif self.rule == "low_confidence":
-            commit = most_confident(guess.confidence, -(-len(positions) // left))
-        else:
-            commit = ancestral(uniform("reveal", step, positions), t=float(left), s=left - 1.0)
+        reveal = uniform("reveal", step, positions) if self.rule == "ancestral" else None
+        commit = self.choose(guess, left, reveal=reveal)
         after = tokens.clone()
         after[positions[commit]] = guess.tokens[commit]
         return after

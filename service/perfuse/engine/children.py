@@ -70,6 +70,7 @@ class Child:
         settled: asked once when an incarnation has died: whether it had been up, so that its death is an accident and
             not a failure to start.
         stuck: seconds for which the running incarnation has shown no sign of life.
+        died: told the exit status of an incarnation, when it was noticed, and whether it was killed here as stuck.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Child:
         *,
         settled: Callable[[], bool],
         stuck: Callable[[float], float] = lambda _now: 0.0,
+        died: Callable[[int, float, bool], None] = lambda _status, _now, _stuck: None,
     ) -> None:
         self.name = name
         self.incarnations = 0
@@ -86,6 +88,8 @@ class Child:
         self._spawn = spawn
         self._settled = settled
         self._stuck = stuck
+        self._died = died
+        self._killed = False
         self._backoff = Backoff()
         self._process: Process | None = None
         self._due = 0.0
@@ -109,6 +113,7 @@ class Child:
         """Start the next incarnation if none runs and the back-off has passed."""
         if self._process is None and now >= self._due:
             self._process = self._spawn(self.incarnations)
+            self._killed = False
             if self._process is None:
                 self._due = now + ASK_AGAIN_SECONDS
                 return
@@ -122,6 +127,7 @@ class Child:
         """The exit status (negative: the signal) if the process has died since the last look."""
         if self._process is None or (status := self._process.poll()) is None:
             return None
+        self._died(status, now, self._killed)
         settled = self._settled()
         self._ever_settled |= settled
         delay = self._backoff.died(settled=settled)
@@ -135,6 +141,7 @@ class Child:
         if self._process is not None and (silent := self._stuck(now)) > limit:
             _log.critical("child_stuck", child=self.name, seconds=round(silent, 1))
             self._process.kill()
+            self._killed = True
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal if it runs."""

@@ -99,7 +99,7 @@ class CostModel:
         self._threads = threads
         self._batches: dict[BatchKey, _KeyCost] = {}
         self._splits: dict[tuple[BatchKey, int], _KeyCost] = {}
-        self._usage: dict[str, float] = {}
+        self._usage: dict[str, tuple[float, int]] = {}
 
     def observe(self, key: BatchKey, rows: int, seconds: float) -> None:
         """A whole cycle (forward, resuming, sampling) of `rows` rows took `seconds`."""
@@ -145,13 +145,16 @@ class CostModel:
         return self._batches.get(key, _KeyCost()).seconds_per_row(rows) * rows
 
     def observe_usage(self, kind: str, share: float) -> None:
-        """A finished request of this kind needed `share` of the calls it had estimated."""
-        before = self._usage.get(kind)
-        self._usage[kind] = share if before is None else before + SMOOTH * (share - before)
+        """A finished request of this kind needed `share` of the calls it had estimated.
+
+        The mean at first, later a moving average: the warm-up request is like no other.
+        """
+        before, count = self._usage.get(kind, (0.0, 0))
+        self._usage[kind] = before + max(SMOOTH, 1 / (count + 1)) * (share - before), count + 1
 
     def usage(self, kind: str) -> float:
         """Share of the estimated calls that requests of this kind really need (1 until the first has finished)."""
-        return self._usage.get(kind, 1.0)
+        return self._usage.get(kind, (1.0, 0))[0]
 
     def snapshot(self) -> dict[BatchKey, tuple[float, float, int]]:
         """(a, b, row cap) of every key seen."""

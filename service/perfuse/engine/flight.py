@@ -4,10 +4,11 @@ A file mapped into memory by the engine; what was stored survives the death of t
 an array of native unsigned 64-bit words, of which each is stored whole:
 
     0  magic ("PFFLIGHT")        2  alive: CLOCK_MONOTONIC nanoseconds of the last heartbeat, 0 before the first
-    1  number of the valid slot  3  unused
+    1  number of the valid slot  3  how it ended: 0 not noted, 1 by its own doing, 2 from outside
     4 … 4+W, 4+W … 4+2W          two slots of W = 1 + CAPACITY words: count, job ids
 
-A batch is written into the slot that is not valid, then the number is changed, so a reader never sees half a batch.
+The supervisor writes word 3 when it has found the engine dead. A batch is written into the slot that is not valid, then
+the number is changed, so a reader never sees half a batch.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ _WORD = 8
 CAPACITY = 1024
 """Most job ids recorded of one batch; the rest is left out."""
 _SLOT = 1 + CAPACITY
+_ENDED = 3
+_OWN_DOING = 1
+_OUTSIDE = 2
 _SIZE = (_HEADER + 2 * _SLOT) * _WORD
 
 
@@ -78,6 +82,22 @@ def alive_at(path: Path) -> float | None:
     if words is None or words[2] == 0:
         return None
     return words[2] / 1e9
+
+
+def note_end(path: Path, *, from_outside: bool) -> None:
+    """The engine of this record is dead (see `perfuse.engine.endings`). Does nothing where there is no record."""
+    if _read(path) is not None:
+        with path.open("r+b") as record:
+            record.seek(_ENDED * _WORD)
+            record.write(array("Q", [_OUTSIDE if from_outside else _OWN_DOING]).tobytes())
+
+
+def ended_from_outside(path: Path) -> bool | None:
+    """Whether somebody ended the engine from outside. None: not noted (yet)."""
+    words = _read(path)
+    if words is None or words[_ENDED] == 0:
+        return None
+    return words[_ENDED] == _OUTSIDE
 
 
 def _read(path: Path) -> array[int] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -49,6 +51,54 @@ class Sink(Protocol):
 
     def failed(self, job: int, error: PerfuseError) -> None:
         """The job failed."""
+
+
+@dataclass(slots=True)
+class Answers:
+    """A sink for whoever drives an engine itself (warm-up, benchmarks): keeps how each job ended, and when.
+
+    Attributes:
+        clock: of `ended`.
+        results: by job; those that failed are in `errors`.
+        ended: the clock's time, by job.
+    """
+
+    clock: Callable[[], float] = time.monotonic
+    results: dict[int, Result] = field(default_factory=dict)
+    errors: dict[int, PerfuseError] = field(default_factory=dict)
+    ended: dict[int, float] = field(default_factory=dict)
+    _changed: threading.Condition = field(default_factory=threading.Condition, init=False)
+
+    def preview(self, job: int, preview: Preview) -> None:
+        """Nobody watches."""
+
+    def finished(self, job: int, result: Result, queue_seconds: float, compute_seconds: float) -> None:
+        """Keep it."""
+        del queue_seconds, compute_seconds
+        with self._changed:
+            self.results[job] = result
+            self._ends(job)
+
+    def failed(self, job: int, error: PerfuseError) -> None:
+        """Keep it; `wait` raises it."""
+        with self._changed:
+            self.errors[job] = error
+            self._ends(job)
+
+    def _ends(self, job: int) -> None:
+        self.ended[job] = self.clock()
+        self._changed.notify_all()
+
+    def wait(self, jobs: int) -> None:
+        """Return once that many jobs have ended well.
+
+        Raises:
+            PerfuseError: that of the first job that failed, at once.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self.errors or len(self.ended) >= jobs)
+        for error in self.errors.values():
+            raise error
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from perfuse import logging
 from perfuse.config import ServeConfig
 from perfuse.engine import flight, launch
 from perfuse.engine.children import Child, Process, status_name
+from perfuse.engine.endings import Endings
 from perfuse.engine.housing import DataDirectory, recover_store
 from perfuse.engine.nursery import Nursery
 from perfuse.errors import ConfigError
@@ -107,6 +108,7 @@ class Supervisor:
         self._listener = listener
         self._engine_sockets = engine_sockets
         self._stop_signals = 0
+        self._endings = Endings()
         self._front_ready, ready = os.pipe()
         self._ready = ready
         os.set_blocking(self._front_ready, False)
@@ -158,6 +160,7 @@ class Supervisor:
                 child.start_if_due(now)
             _sleep(wakened, self._pause(now))
             now = time.monotonic()
+            self._endings.look(now)
             for child in self._children:
                 child.kill_if_stuck(now, self._config.wedge_seconds)
                 status = child.reap(now)
@@ -240,7 +243,11 @@ class Supervisor:
             alive = sign_of_life()
             return 0.0 if alive is None else now - alive
 
-        child = Child(f"engine-{index}", spawn, settled=lambda: sign_of_life() is not None, stuck=stuck)
+        def died(status: int, now: float, killed_as_stuck: bool) -> None:
+            outside = self._endings.from_outside(status, now, stuck=killed_as_stuck)
+            flight.note_end(self._home.flight(index, child.incarnations - 1), from_outside=outside)
+
+        child = Child(f"engine-{index}", spawn, settled=lambda: sign_of_life() is not None, stuck=stuck, died=died)
         return child
 
 

@@ -22,18 +22,20 @@ from perfuse.engine import launch as launching
 from perfuse.engine.flight import FlightRecorder
 from perfuse.engine.housing import STORE
 from perfuse.engine.loop import AnyPipeline, Engine
-from perfuse.engine.run import Job
+from perfuse.engine.run import Answers, Job
 from perfuse.engine.server import EngineServer
 from perfuse.errors import CheckpointError, InvalidRequest, PerfuseError
 from perfuse.pipelines import shipped
 from perfuse.pipelines.alone import EmptySnapshot
-from perfuse.requests import Preview, Request, Result
+from perfuse.requests import Request
 from perfuse.store import StoreReader
 
 _log = logging.get(__name__)
 
 _EXIT_BROKEN = 70
 """The compute thread ended without being asked to (EX_SOFTWARE)."""
+_EXIT_WEDGED = 75
+"""A step took too long. Not SIGKILL, which would look as if somebody else had decided it (EX_TEMPFAIL)."""
 _SWITCH_SECONDS = 0.0005
 """How long the compute thread may keep the interpreter lock while the I/O thread wants it."""
 
@@ -132,7 +134,7 @@ def warm_up(engine: Engine, requests: Mapping[str, Request]) -> None:
     Raises:
         CheckpointError: a model cannot answer, for example because its weights give NaN.
     """
-    answers = _Answers()
+    answers = Answers()
     for index, (modality, request) in enumerate(requests.items()):
         try:
             engine.submit(Job(id=index, modality=modality, request=request), answers)
@@ -142,29 +144,12 @@ def warm_up(engine: Engine, requests: Mapping[str, Request]) -> None:
                 hint="the model folder does not fit this build; check its configuration",
             ) from None
         engine.run_until_idle()
-        if answers.error is not None:
+        if (failure := answers.errors.get(index)) is not None:
             raise CheckpointError(
-                f"the {modality} model failed its warm-up request: {answers.error.detail}",
+                f"the {modality} model failed its warm-up request: {failure.detail}",
                 hint="the model file is damaged or was trained to nonsense; load another one with --model",
             )
     engine.counters = type(engine.counters)()
-
-
-class _Answers:
-    """Notes the failure of a warm-up request."""
-
-    error: PerfuseError | None = None
-
-    def preview(self, job: int, preview: Preview) -> None:
-        """Not asked for."""
-
-    def finished(self, job: int, result: Result, queue_seconds: float, compute_seconds: float) -> None:
-        """As expected."""
-
-    def failed(self, job: int, error: PerfuseError) -> None:
-        """Remember it."""
-        del job
-        self.error = error
 
 
 class EnginePulse:
@@ -201,7 +186,7 @@ async def _serve(
         recorder.alive(now)
         if beat.busy and beat.last_step_age > launch.wedge_seconds:
             _log.critical("engine_wedged", index=launch.index, seconds=beat.last_step_age)
-            os.kill(os.getpid(), signal.SIGKILL)
+            os._exit(_EXIT_WEDGED)
 
     server = EngineServer(engine, EnginePulse(engine), hello, on_heartbeat=on_heartbeat)
     compute = threading.Thread(target=_compute, args=(engine,), name="compute", daemon=True)

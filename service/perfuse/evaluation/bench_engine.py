@@ -9,11 +9,10 @@ import torch
 
 from perfuse.engine.cost import CostModel
 from perfuse.engine.loop import Engine
-from perfuse.engine.run import Job
-from perfuse.errors import PerfuseError
+from perfuse.engine.run import Answers, Job
 from perfuse.models.call import Call, Output
 from perfuse.pipelines.contract import Demand, Run
-from perfuse.requests import Preview, Result, TextRequest, TextResult
+from perfuse.requests import TextRequest, TextResult
 
 _LOGITS = torch.zeros(1)
 
@@ -54,30 +53,17 @@ class _Steps:
         return TextResult(model="none@1", outputs=())
 
 
-class _Nobody:
-    """A sink that listens to nothing."""
-
-    def preview(self, job: int, preview: Preview) -> None:
-        """Ignore it."""
-
-    def finished(self, job: int, result: Result, queue_seconds: float, compute_seconds: float) -> None:
-        """Ignore it."""
-
-    def failed(self, job: int, error: PerfuseError) -> None:
-        """A benchmark request never fails."""
-        raise AssertionError(job) from error
-
-
 def bookkeeping_seconds_per_row_step(*, jobs: int = 256, steps: int = 16) -> float:
     """Seconds of engine per row and step: scheduling, resuming, finite check, accounting; no forward, no sampler."""
     network = _NoDevice()
     engine = Engine({"text": _Steps(network)}, cost=CostModel(max_rows=16), backlog_limit=1e9)
-    sink = _Nobody()
+    answers = Answers()
     for job in range(jobs):
-        engine.submit(Job(id=job, modality="text", request=TextRequest(steps=steps)), sink)
+        engine.submit(Job(id=job, modality="text", request=TextRequest(steps=steps)), answers)
     started = time.perf_counter()
     engine.run_until_idle()
     elapsed = time.perf_counter() - started - network.seconds
     engine.stop()
     engine.run_forever()
+    answers.wait(jobs)
     return elapsed / engine.counters.rows

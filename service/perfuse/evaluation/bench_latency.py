@@ -15,10 +15,9 @@ from statistics import quantiles
 
 from perfuse.engine.cost import CostModel
 from perfuse.engine.loop import Engine
-from perfuse.engine.run import Job
-from perfuse.errors import PerfuseError
+from perfuse.engine.run import Answers, Job
 from perfuse.pipelines.shipped import load
-from perfuse.requests import Preview, Result, TextRequest
+from perfuse.requests import TextRequest
 
 SHORT = TextRequest(
     prompt="Return the sum of the even numbers in a list.", length=64, steps=8, sampler="low_confidence"
@@ -58,33 +57,6 @@ class LatencyBench:
         return asdict(self)
 
 
-class _Stopwatch:
-    """A sink that notes when each job ended."""
-
-    def __init__(self) -> None:
-        self.ended: dict[int, float] = {}
-        self._changed = threading.Condition()
-
-    def preview(self, job: int, preview: Preview) -> None:
-        """Nobody watches."""
-
-    def finished(self, job: int, result: Result, queue_seconds: float, compute_seconds: float) -> None:
-        """Note the time."""
-        del result, queue_seconds, compute_seconds
-        with self._changed:
-            self.ended[job] = time.perf_counter()
-            self._changed.notify_all()
-
-    def failed(self, job: int, error: PerfuseError) -> None:
-        """These requests never fail."""
-        raise AssertionError(job) from error
-
-    def wait(self, count: int) -> None:
-        """Until that many jobs have ended."""
-        with self._changed:
-            self._changed.wait_for(lambda: len(self.ended) >= count)
-
-
 class _Bench:
     """An engine on its own thread."""
 
@@ -96,15 +68,15 @@ class _Bench:
 
     def run(self, arrivals: Sequence[tuple[float, TextRequest]]) -> list[float]:
         """Seconds each request took; arrivals are (seconds after start, request)."""
-        watch, first, started = _Stopwatch(), self._next, time.perf_counter()
+        answers, first, started = Answers(time.perf_counter), self._next, time.perf_counter()
         came: list[float] = []
         for due, request in arrivals:
             time.sleep(max(0.0, started + due - time.perf_counter()))
             came.append(time.perf_counter())
-            self.engine.submit(Job(id=self._next, modality="text", request=request), watch)
+            self.engine.submit(Job(id=self._next, modality="text", request=request), answers)
             self._next += 1
-        watch.wait(len(arrivals))
-        return [watch.ended[first + i] - at for i, at in enumerate(came)]
+        answers.wait(len(arrivals))
+        return [answers.ended[first + i] - at for i, at in enumerate(came)]
 
     def close(self) -> None:
         self.engine.stop()

@@ -21,7 +21,7 @@ from perfuse.evaluation.neighbours import NearestSentence
 from perfuse.evaluation.twin import complete
 from perfuse.models.text import LoadedText, load_text, untrained_text
 from perfuse.pipelines.alone import AloneRun, run_alone
-from perfuse.pipelines.text import TextModel, TextPipeline
+from perfuse.pipelines.text import DRAFT_BOUND, ENTROPY_BOUND, WINDOW, TextModel, TextPipeline
 from perfuse.requests import TextOutput, TextRequest
 from perfuse.training.corpus.tasks import Task, held_out_tasks, training_tasks
 from perfuse.training.examples import cut, restyle
@@ -69,10 +69,12 @@ class Rate:
         }
 
 
-def in_process(model: LoadedText) -> Fill:
+def in_process(
+    model: LoadedText, *, window: int = WINDOW, bound: float = ENTROPY_BOUND, draft_bound: float = DRAFT_BOUND
+) -> Fill:
     """Answers requests with the pipeline that the server runs."""
     served = TextModel(model.network, model.tokenizer, model.config.limit, model.config.length)
-    pipeline = TextPipeline({model.config.name: served})
+    pipeline = TextPipeline({model.config.name: served}, window=window, bound=bound, draft_bound=draft_bound)
 
     def fill(request: TextRequest) -> TextOutput:
         return run_alone(pipeline, request, run=AloneRun(request.seed)).outputs[0]
@@ -175,7 +177,7 @@ def evaluate_code(
     tasks: int = TASKS,
     baselines: bool = True,
 ) -> dict[str, object]:
-    """`perfuse eval code`: pass@1 on held-out combinations with the default sampler, and four baselines.
+    """`perfuse eval code`: pass@1 on held-out combinations with the default sampler, and five rows beside it.
 
     Raises:
         CheckpointError: a model folder is missing or damaged.
@@ -197,6 +199,7 @@ def code_baselines(loaded: LoadedText, twin: Path, tasks: Sequence[Task]) -> Map
     causal = load_text(twin)
     texts = complete(causal, [task.prompt for task in tasks])
     return {
+        "entropy_bounded": rate(attempt_all(in_process(loaded), tasks, TextRequest(sampler="entropy"))).as_json(),
         "one_token_per_step": rate(attempt_all(in_process(loaded), tasks, one_by_one)).as_json(),
         "untrained": rate(
             attempt_all(in_process(untrained_text(loaded.config, loaded.tokenizer)), tasks[:UNTRAINED], TextRequest())

@@ -20,13 +20,12 @@ from statistics import median
 
 from perfuse.engine.cost import CostModel
 from perfuse.engine.loop import Engine
-from perfuse.engine.run import Job
-from perfuse.errors import PerfuseError
+from perfuse.engine.run import Answers, Job
 from perfuse.evaluation.load import Server, ask, serving
 from perfuse.pipelines.alone import AloneRun, run_alone
 from perfuse.pipelines.shipped import Loaded, load
 from perfuse.planning.mazes import MAZES
-from perfuse.requests import Goal, Preview, Request, Result, TextRequest, TextResult, TrajectoryRequest
+from perfuse.requests import Goal, Request, Result, TextRequest, TextResult, TrajectoryRequest
 
 PROMPTS = (
     "Write a function that doubles every number of a list.",
@@ -64,23 +63,6 @@ class Reproducibility:
     def as_dict(self) -> dict[str, float]:
         """The figures by name."""
         return asdict(self)
-
-
-class _Collector:
-    def __init__(self) -> None:
-        self.results: dict[int, Result] = {}
-
-    def preview(self, job: int, preview: Preview) -> None:
-        """Nobody watches."""
-
-    def finished(self, job: int, result: Result, queue_seconds: float, compute_seconds: float) -> None:
-        """Keep it."""
-        del queue_seconds, compute_seconds
-        self.results[job] = result
-
-    def failed(self, job: int, error: PerfuseError) -> None:
-        """These requests never fail."""
-        raise AssertionError(job) from error
 
 
 def digest(result: Result) -> str:
@@ -206,16 +188,17 @@ def _together(
 ) -> tuple[list[str], float, float]:
     """Digests of the cases run at once beside the company, mean rows per batch, and seconds."""
     engine = Engine(loaded.pipelines, threads=threads, cost=CostModel(threads=threads), backlog_limit=1e9)
-    sink = _Collector()
+    answers = Answers()
     for job, (modality, request) in enumerate([*cases, *company]):
-        engine.submit(Job(id=job, modality=modality, request=request), sink)
+        engine.submit(Job(id=job, modality=modality, request=request), answers)
     started = time.perf_counter()
     engine.run_until_idle()
     seconds = time.perf_counter() - started
     engine.stop()
     engine.run_forever()
+    answers.wait(len(cases) + len(company))
     occupancy = engine.counters.rows / engine.counters.batches
-    return [digest(sink.results[job]) for job in range(len(cases))], occupancy, seconds
+    return [digest(answers.results[job]) for job in range(len(cases))], occupancy, seconds
 
 
 def _lone_seconds(loaded: Loaded, cases: Sequence[tuple[str, Request]]) -> float:

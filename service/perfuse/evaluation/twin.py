@@ -7,16 +7,17 @@ from collections.abc import Sequence
 import torch
 
 from perfuse.models.call import Call
+from perfuse.models.canvas import given
 from perfuse.models.text import LoadedText
-from perfuse.models.tokenizer import BOS, EOS, SEP
+from perfuse.models.tokenizer import NULL
 
 
 def complete(model: LoadedText, prompts: Sequence[str], *, limit: int = 128) -> list[tuple[str, int]]:
-    """Text and number of forwards for each prompt; a text ends at `<eos>` or after `limit` tokens.
+    """Text and number of forwards for each prompt; a text ends at its first null or after `limit` tokens.
 
     All prompts advance together, in batches of equal padded length.
     """
-    rows = [[BOS, *model.tokenizer.encode(prompt), SEP] for prompt in prompts]
+    rows = [list(given(model.tokenizer.encode(prompt), (), ())) for prompt in prompts]
     starts = [len(row) for row in rows]
     running = set(range(len(rows)))
     for _ in range(limit):
@@ -31,6 +32,6 @@ def complete(model: LoadedText, prompts: Sequence[str], *, limit: int = 128) -> 
             for i, output in zip(indices, outputs, strict=True):
                 token = int(output["logits"][-1].argmax())
                 rows[i].append(token)
-                if token == EOS:
+                if token == NULL:
                     running.discard(i)
     return [(model.tokenizer.decode(row[start:]), len(row) - start) for row, start in zip(rows, starts, strict=True)]

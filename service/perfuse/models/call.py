@@ -11,6 +11,8 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
+from perfuse.models.lora import Adaptation
+
 Output = Mapping[str, Tensor]
 """What one call gives, unbatched: "logits" [L, V], "x0" [L, D], "hidden" [D] or [L, D], "grad" like x0."""
 
@@ -25,12 +27,14 @@ class Call:
         network: who computes it.
         inputs: unbatched tensors, for example `tokens` [L] int64, or `x` [L, D] and `t` [] float32.
         want: the outputs asked for.
+        adaptation: what is added to the network for this row; rows of several may share a batch.
         energy: a scalar function of this row's x0 [L, D]; the output then carries "grad" = d energy / d x.
     """
 
     network: Network
     inputs: Mapping[str, Tensor]
     want: frozenset[str] = LOGITS
+    adaptation: Adaptation | None = None
     energy: Callable[[Tensor], Tensor] | None = None
 
 

@@ -1,5 +1,6 @@
-"""The canvas of a text model: `<bos> prompt <sep> prefix [span] suffix <eos>`.
+"""The canvas of a text model: `<bos> prompt <sep> suffix <eos> prefix [span]`.
 
+The suffix comes before the prefix, so that the span may have any length and continues the prefix (arXiv 2207.14255).
 The span starts as masks; what the model does not need of it becomes `<null>` and is dropped from the text. Each part
 is encoded by itself, so a cut may fall anywhere, also inside a word.
 """
@@ -29,10 +30,15 @@ class Canvas:
         return self.end - self.start
 
 
+def given(prompt: Sequence[int], prefix: Sequence[int], suffix: Sequence[int]) -> tuple[int, ...]:
+    """What stands before the span."""
+    return (BOS, *prompt, SEP, *suffix, EOS, *prefix)
+
+
 def lay_out(prompt: Sequence[int], prefix: Sequence[int], suffix: Sequence[int], length: int) -> Canvas:
     """The canvas with a span of `length` masks."""
-    head = (BOS, *prompt, SEP, *prefix)
-    return Canvas((*head, *(MASK,) * length, *suffix, EOS), len(head), len(head) + length)
+    head = given(prompt, prefix, suffix)
+    return Canvas((*head, *(MASK,) * length), len(head), len(head) + length)
 
 
 def partial_text(tokenizer: TextTokenizer, span: Sequence[int]) -> str:

@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LowRank:
+    """What an adaptation adds to one layer for some rows of a batch: `scale · up (down x)`."""
+
+    rows: slice
+    down: Tensor
+    """`[rank, inputs]`"""
+    up: Tensor
+    """`[outputs, rank]`"""
+    scale: float
 
 
 class Linear(nn.Module):
@@ -17,9 +32,17 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(torch.randn(outputs, inputs) * inputs**-0.5)
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps `[..., inputs]` to `[..., outputs]`."""
-        return functional.linear(x, self.weight, self.bias)
+    def forward(self, x: Tensor, adapted: Sequence[LowRank] = ()) -> Tensor:
+        """Maps `[B, ..., inputs]` to `[B, ..., outputs]`; rows that no adaptation names are those of the bare layer."""
+        y = functional.linear(x, self.weight, self.bias)
+        for one in adapted:
+            y[one.rows] += functional.linear(functional.linear(x[one.rows], one.down), one.up * one.scale)
+        return y
+
+
+Adapted = Mapping[str, Sequence[LowRank]]
+"""Low-rank layers of one block by name."""
+NOTHING: Adapted = MappingProxyType({})
 
 
 def norm(x: Tensor) -> Tensor:
@@ -61,26 +84,33 @@ class Attention(nn.Module):
         self.qkv = Linear(width, 3 * width)
         self.out = Linear(width, width)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, keys: Tensor | None, *, causal: bool) -> Tensor:
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, seen: Tensor | None, *, causal: bool, adapted: Adapted = NOTHING
+    ) -> Tensor:
         """Attends within each row.
 
         Args:
             x: `[B, L, D]`.
-            cos: `[L, D / heads / 2]`.
+            cos: `[L, D / heads / 2]`, or `[B, 1, L, D / heads / 2]` if positions differ by row.
             sin: like `cos`.
-            keys: `[B, L]`, true where a position may be attended to; None: everywhere.
+            seen: `[B, L or 1, L]`, true where a position (second axis) sees another (third); None: everywhere.
             causal: whether a position sees only itself and what is before it.
+            adapted: low-rank layers by name.
         """
         rows, length, width = x.shape
-        qkv = self.qkv(x).view(rows, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        qkv = (
+            self.qkv(x, adapted.get("attention.qkv", ()))
+            .view(rows, length, 3, self.heads, width // self.heads)
+            .permute(2, 0, 3, 1, 4)
+        )
         query, key = rotate(qkv[:2], cos, sin)
-        mixed = attend(query, key, qkv[2], keys, causal=causal)
-        joined: Tensor = self.out(mixed.transpose(1, 2).reshape(rows, length, width))
+        mixed = attend(query, key, qkv[2], seen, causal=causal)
+        joined: Tensor = self.out(mixed.transpose(1, 2).reshape(rows, length, width), adapted.get("attention.out", ()))
         return joined
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, keys: Tensor | None = None, *, causal: bool = False) -> Tensor:
-    """Softmax attention `[B, H, L, W]`; `keys` `[B, S]` is true where a key counts.
+def attend(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None, *, causal: bool = False) -> Tensor:
+    """Softmax attention `[B, H, L, W]`; `seen` `[B, L or 1, S]` is true where a key counts for a query.
 
     With `causal`, padding must lie behind the real positions: the causal mask then hides it.
     """
@@ -88,12 +118,12 @@ def attend(query: Tensor, key: Tensor, value: Tensor, keys: Tensor | None = None
         scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
         if causal:
             scores = scores + scores.new_full(scores.shape[-2:], -torch.inf).triu(1)
-        elif keys is not None:
-            hidden = torch.zeros(keys.shape, dtype=scores.dtype, device=scores.device).masked_fill(~keys, -3e4)
-            scores = scores + hidden[:, None, None, :]
+        elif seen is not None:
+            hidden = torch.zeros(seen.shape, dtype=scores.dtype, device=scores.device).masked_fill(~seen, -3e4)
+            scores = scores + hidden[:, None]
         mixed: Tensor = scores.softmax(dim=-1) @ value
         return mixed
-    mask = None if keys is None or causal else keys[:, None, None, :]
+    mask = None if seen is None or causal else seen[:, None]
     return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal)
 
 
@@ -130,11 +160,19 @@ class Block(nn.Module):
             self.adapt.bias.view(6, width)[2::3] = 1.0  # gates start open
 
     def forward(
-        self, x: Tensor, condition: Tensor, cos: Tensor, sin: Tensor, keys: Tensor | None, *, causal: bool
+        self,
+        x: Tensor,
+        condition: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        seen: Tensor | None,
+        *,
+        causal: bool,
+        adapted: Adapted = NOTHING,
     ) -> Tensor:
         """One block over `[B, L, D]`; `condition` is `[B, C]`."""
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = self.adapt(condition)[:, None].chunk(6, dim=-1)
-        mixed = self.attention(modulate(x, shift_a, scale_a), cos, sin, keys, causal=causal)
+        mixed = self.attention(modulate(x, shift_a, scale_a), cos, sin, seen, causal=causal, adapted=adapted)
         x = torch.addcmul(x, gate_a, mixed)
-        hidden = SquaredRelu.apply(self.up(modulate(x, shift_m, scale_m)))
-        return torch.addcmul(x, gate_m, self.down(hidden))
+        hidden = SquaredRelu.apply(self.up(modulate(x, shift_m, scale_m), adapted.get("up", ())))
+        return torch.addcmul(x, gate_m, self.down(hidden, adapted.get("down", ())))

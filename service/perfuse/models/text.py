@@ -14,8 +14,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
+from perfuse.diffusion.blocks import NEVER, attends
 from perfuse.errors import CheckpointError
 from perfuse.models.call import Call, Network, Output
+from perfuse.models.lora import grouped
 from perfuse.models.tokenizer import NULL, TextTokenizer
 from perfuse.models.unified import DiffusionConfig, UnifiedScoreNetwork
 
@@ -59,8 +61,9 @@ class TextConfig:
 class TextNetwork:
     """A `UnifiedScoreNetwork` behind the engine's contract.
 
-    Input of a call: `tokens` [L] int64. Outputs: "logits" [L, V] and, if wanted, "hidden" [L, D]. A row is padded to
-    the next multiple of 32 positions, chosen by this row alone; padding is hidden from attention.
+    Input of a call: `tokens` [L] int64, and `order` [L] int64 of `diffusion.blocks.attends`; without it everything sees
+    everything. Outputs: "logits" [L, V] and, if wanted, "hidden" [L, D]. A row is padded to the next multiple of 32
+    positions, chosen by this row alone; padding is hidden from attention.
     """
 
     def __init__(self, network: UnifiedScoreNetwork, name: str) -> None:
@@ -85,13 +88,19 @@ class TextNetwork:
 
     @torch.inference_mode()
     def forward(self, calls: Sequence[Call]) -> Sequence[Output]:
-        """Outputs of rows of one key."""
+        """Outputs of rows of one key; those of one adaptation are computed as a group."""
+        places = sorted(range(len(calls)), key=lambda i: id(calls[i].adaptation))
+        outputs = dict(zip(places, self._forward([calls[i] for i in places]), strict=True))
+        return [outputs[i] for i in range(len(calls))]
+
+    def _forward(self, calls: Sequence[Call]) -> list[Output]:
         rows = [call.inputs["tokens"] for call in calls]
         length = -(-max(row.shape[0] for row in rows) // BUCKET) * BUCKET
         tokens = torch.stack([functional.pad(row, (0, length - row.shape[0]), value=NULL) for row in rows])
-        ends = torch.tensor([row.shape[0] for row in rows])
-        tokens, keys = tokens.to(self._device), (torch.arange(length) < ends[:, None]).to(self._device)
-        hidden = self._network.hidden(tokens, keys)
+        orders = [call.inputs.get("order", torch.zeros_like(row)) for call, row in zip(calls, rows, strict=True)]
+        order = torch.stack([functional.pad(row, (0, length - row.shape[0]), value=NEVER) for row in orders])
+        tokens, seen = tokens.to(self._device), attends(order).to(self._device)
+        hidden = self._network.hidden(tokens, seen, adapted=grouped([call.adaptation for call in calls]))
         logits = self._network.text.decode(hidden) if "logits" in calls[0].want else None
         outputs: list[Output] = []
         for i, call in enumerate(calls):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from perfuse.models.heads import TextProjectionHead
-from perfuse.models.layers import Block, Linear, norm, rotations, sinusoidal
+from perfuse.models.layers import NOTHING, Adapted, Block, Linear, norm, rotations, sinusoidal
 
 MODALITIES = ("text", "image", "audio")
 
@@ -27,8 +28,6 @@ class DiffusionConfig:
         max_length: longest row.
         causal: a position sees only what is before it (the autoregressive twin).
         timed: the blocks are told the diffusion time.
-        shifted: the output at position i comes from the hidden vector of i - 1, as in a next-token model; a diffusion
-            model that starts from autoregressive weights so keeps what they know (DiffuLLaMA, arXiv 2410.17891).
     """
 
     vocabulary: int
@@ -39,7 +38,6 @@ class DiffusionConfig:
     max_length: int = 256
     causal: bool = False
     timed: bool = False
-    shifted: bool = False
 
     def as_dict(self) -> dict[str, int | bool]:
         """The fields by name."""
@@ -62,23 +60,34 @@ class SharedTransformer(nn.Module):
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
-    def forward(self, x: Tensor, modality: int, t: Tensor | None = None, keys: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        modality: int,
+        t: Tensor | None = None,
+        seen: Tensor | None = None,
+        positions: Tensor | None = None,
+        adapted: Sequence[Adapted] | None = None,
+    ) -> Tensor:
         """Hidden vectors `[B, L, D]`, normalised.
 
         Args:
             x: `[B, L, D]` from a head.
             modality: index into `MODALITIES`.
             t: `[B]` diffusion times in 0..1; ignored unless the network is timed.
-            keys: `[B, L]`, true at real positions; None: no padding.
+            seen: `[B, L or 1, L]`, true where a position (second axis) sees another (third); None: everywhere.
+            positions: `[B, L]` where each vector stands, in 0..max_length - 1; None: in order.
+            adapted: low-rank layers of each block; None: none.
         """
         condition = self.modality[modality].expand(x.shape[0], -1)
         if self.time is not None and t is not None:
             condition = condition + self.time(sinusoidal(t, self.config.condition).to(x.dtype))
         condition = functional.silu(condition)
-        length = x.shape[1]
-        cos, sin = self.cos[:length].to(x.dtype), self.sin[:length].to(x.dtype)  # type: ignore[index]
-        for block in self.blocks:
-            x = block(x, condition, cos, sin, keys, causal=self.config.causal)
+        at = slice(x.shape[1]) if positions is None else positions[:, None]
+        cos, sin = self.cos[at].to(x.dtype), self.sin[at].to(x.dtype)  # type: ignore[index]
+        for i, block in enumerate(self.blocks):
+            layers = NOTHING if adapted is None else adapted[i]
+            x = block(x, condition, cos, sin, seen, causal=self.config.causal, adapted=layers)
         return norm(x)
 
 
@@ -91,14 +100,24 @@ class UnifiedScoreNetwork(nn.Module):
         self.text = TextProjectionHead(config.vocabulary, config.width)
         self.trunk = SharedTransformer(config)
 
-    def hidden(self, tokens: Tensor, keys: Tensor | None = None) -> Tensor:
-        """Hidden vectors `[B, L, D]` of tokens `[B, L]`, each for the position it says something about."""
-        hidden: Tensor = self.trunk(self.text.encode(tokens), 0, keys=keys)
-        return torch.cat((hidden[:, :1], hidden[:, :-1]), dim=1) if self.config.shifted else hidden
+    def hidden(
+        self,
+        tokens: Tensor,
+        seen: Tensor | None = None,
+        positions: Tensor | None = None,
+        adapted: Sequence[Adapted] | None = None,
+    ) -> Tensor:
+        """Hidden vectors `[B, L, D]` of tokens `[B, L]`; see `SharedTransformer.forward`."""
+        hidden: Tensor = self.trunk(self.text.encode(tokens), 0, seen=seen, positions=positions, adapted=adapted)
+        return hidden
 
-    def forward(self, tokens: Tensor, keys: Tensor | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, seen: Tensor | None = None, positions: Tensor | None = None) -> Tensor:
         """Logits `[B, L, V]` of tokens `[B, L]`."""
-        return self.text.decode(self.hidden(tokens, keys))
+        return self.decode(self.hidden(tokens, seen, positions))
+
+    def decode(self, hidden: Tensor) -> Tensor:
+        """Logits `[..., V]` of hidden vectors `[..., D]`."""
+        return self.text.decode(hidden)
 
 
 def parameters(module: nn.Module) -> int:

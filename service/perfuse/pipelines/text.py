@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
-from perfuse.diffusion import samplers
 from perfuse.diffusion.guidance import guided
+from perfuse.diffusion.samplers import DiscreteSampler, Rule
 from perfuse.errors import CanvasTooLong, DeadlineExceeded, InvalidRequest, NothingToFill, UnknownModel
 from perfuse.models.call import Call, Network
 from perfuse.models.canvas import Canvas, lay_out, partial_text
-from perfuse.models.tokenizer import MARKS, MASK, NULL, TextTokenizer
+from perfuse.models.tokenizer import MASK, NULL, TextTokenizer
 from perfuse.pipelines.contract import Demand, Run
+from perfuse.pipelines.filling import Fill, inputs, take, view
 from perfuse.requests import FinishReason, TextOutput, TextRequest, TextResult
 
 ENTROPY_BOUND = 0.1
 """Nats committed per forward: .93 pass@1 at 5 forwards, .95 at 69 one by one (measured with 5 M parameters)."""
+DRAFT_BOUND = 3.0
+"""Nats of entropy up to which a window is worth verifying."""
+WINDOW = 16
+"""Masked tokens a step works on."""
 MOST_OUTPUTS = 16
 MOST_STEPS = 4096
 MOST_TEMPERATURE = 10.0
 MOST_GUIDANCE = 20.0
 LANGUAGES = ("python",)
-_NEVER = [mark for mark in range(len(MARKS)) if mark != NULL]
-"""Marks that no span may hold."""
 _HOLE = re.compile(r"<mask(?::(\d{1,6}))?>")
 
 
@@ -50,31 +52,26 @@ class TextModel:
         return self.network.name
 
 
-@dataclass(slots=True)
-class _Fill:
-    """One output while it is filled."""
-
-    index: int
-    tokens: Tensor
-    certainty: Tensor
-    steps: int = 0
-    forwards: int = 0
-    late: bool = False
-
-    @property
-    def masked(self) -> Tensor:
-        return self.tokens == MASK
-
-
 class TextPipeline:
     """Fills text with one of the given models.
 
     Args:
         models: by name without version; the first is the default.
+        window: masked tokens a step works on.
+        bound: nats of entropy a step of "entropy" may commit.
+        draft_bound: nats of entropy up to which "verified" drafts.
     """
 
-    def __init__(self, models: Mapping[str, TextModel]) -> None:
+    def __init__(
+        self,
+        models: Mapping[str, TextModel],
+        *,
+        window: int = WINDOW,
+        bound: float = ENTROPY_BOUND,
+        draft_bound: float = DRAFT_BOUND,
+    ) -> None:
         self._models = dict(models)
+        self._window, self._bound, self._draft_bound = window, bound, draft_bound
 
     def estimate(self, request: TextRequest) -> Sequence[Demand]:
         """See `Pipeline.estimate`. Raises InvalidRequest, CanvasTooLong, NothingToFill, UnknownModel."""
@@ -82,11 +79,11 @@ class TextPipeline:
         model = self._model(request)
         canvas = self._canvas(model, request)
         rows = _most_steps(request, canvas) * request.n
-        kind = f"text/{_sampler(request)}"
-        demands = [Demand(model.network, model.network.key(_call(model, canvas, None)), rows, kind)]
+        kind = f"text/{_rule(request)}"
+        demands = [Demand(model.network, _typical(model, canvas), rows, kind)]
         if request.guidance != 1.0:
             bare = self._canvas(model, replace(request, prompt=""))
-            demands.append(Demand(model.network, model.network.key(_call(model, bare, None)), rows, kind))
+            demands.append(Demand(model.network, _typical(model, bare), rows, kind))
         return demands
 
     async def run(self, request: TextRequest, run: Run) -> TextResult:
@@ -95,10 +92,7 @@ class TextPipeline:
         canvas = self._canvas(model, request)
         bare = self._canvas(model, replace(request, prompt="")) if request.guidance != 1.0 else None
         most = _most_steps(request, canvas)
-        fills = [
-            _Fill(i, torch.full((canvas.length,), MASK), torch.zeros(canvas.length, dtype=torch.float64))
-            for i in range(request.n)
-        ]
+        fills = [Fill.empty(i, canvas.length) for i in range(request.n)]
         open_fills = fills
         for step in range(most):
             try:
@@ -124,23 +118,32 @@ class TextPipeline:
         request: TextRequest,
         run: Run,
         canvases: tuple[Canvas, Canvas | None],
-        fills: Sequence[_Fill],
+        fills: Sequence[Fill],
         step: int,
         most: int,
     ) -> None:
         canvas, bare = canvases
-        calls = [_call(model, canvas, fill.tokens) for fill in fills]
-        if bare is not None:
-            calls += [_call(model, bare, fill.tokens) for fill in fills]
+        sampler = self._sampler(request)
+        views = [view(fill, sampler, self._window, step, most) for fill in fills]
+        heads = [torch.tensor(shown.ids[: shown.start]) for shown in (canvas, bare) if shown is not None]
+        calls = [
+            Call(model.network, inputs(head, fill, seen))
+            for head in heads
+            for fill, seen in zip(fills, views, strict=True)
+        ]
         outputs = await run.forward(*calls)
-        for i, fill in enumerate(fills):
-            logits = outputs[i]["logits"][canvas.start : canvas.end]
+        for i, (fill, seen) in enumerate(zip(fills, views, strict=True)):
+            logits = outputs[i]["logits"][canvas.start - 1 :]
             if bare is not None:
-                unconditional = outputs[len(fills) + i]["logits"][bare.start : bare.end]
-                logits = guided(logits, unconditional, request.guidance)
-            _commit(request, run, fill, logits, step, most)
+                logits = guided(logits, outputs[len(fills) + i]["logits"][bare.start - 1 :], request.guidance)
+            take(fill, sampler, logits, seen, step, run.uniform)
             fill.steps += 1
-            fill.forwards += 1 if bare is None else 2
+            fill.forwards += len(heads)
+
+    def _sampler(self, request: TextRequest) -> DiscreteSampler:
+        rule = _rule(request)
+        bound = self._draft_bound if rule == "verified" else self._bound
+        return DiscreteSampler(rule, bound=bound, temperature=request.temperature)
 
     def _model(self, request: TextRequest) -> TextModel:
         if request.model is None:
@@ -186,6 +189,12 @@ def _check(request: TextRequest) -> None:
                 field=f"/{name}",
                 hint=f"leave out `{name}` for its default",
             )
+    if request.sampler == "verified" and request.steps is not None:
+        raise InvalidRequest(
+            f"steps is {request.steps} with the sampler 'verified', which takes as many steps as it needs",
+            field="/steps",
+            hint="leave out `steps`, or choose another sampler",
+        )
     if request.language not in LANGUAGES:
         raise InvalidRequest(
             f"language {request.language!r} is not served; expected one of {', '.join(LANGUAGES)}", field="/language"
@@ -222,8 +231,11 @@ def _parts(request: TextRequest) -> tuple[str, str, int | None]:
     return request.template[: hole.start()], request.template[hole.end() :], length
 
 
-def _sampler(request: TextRequest) -> str:
-    return "entropy" if request.sampler == "auto" else request.sampler
+def _rule(request: TextRequest) -> Rule:
+    """Verified unless there is a budget of steps, which only the others can keep."""
+    if request.sampler != "auto":
+        return request.sampler
+    return "verified" if request.steps is None else "entropy"
 
 
 def _most_steps(request: TextRequest, canvas: Canvas) -> int:
@@ -231,60 +243,25 @@ def _most_steps(request: TextRequest, canvas: Canvas) -> int:
     return canvas.length if request.steps is None else min(request.steps, canvas.length)
 
 
-def _call(model: TextModel, canvas: Canvas, span: Tensor | None) -> Call:
-    tokens = torch.tensor(canvas.ids)
-    if span is not None:
-        tokens[canvas.start : canvas.end] = span
-    return Call(model.network, {"tokens": tokens})
+def _typical(model: TextModel, canvas: Canvas) -> Hashable:
+    """Key of a step half-way, when half of the span is in view."""
+    shown = canvas.start + -(-canvas.length // 2)
+    return model.network.key(Call(model.network, {"tokens": torch.tensor(canvas.ids[:shown])}))
 
 
-def _commit(request: TextRequest, run: Run, fill: _Fill, logits: Tensor, step: int, most: int) -> None:
-    """Commit the positions the sampler chooses in this step."""
-    positions = fill.masked.nonzero().squeeze(1)
-    uniforms = None
-    if request.temperature > 0:
-        uniforms = run.uniform(f"token/{fill.index}", step, positions)
-    allowed = logits[positions].cpu().float()
-    allowed[:, _NEVER] = -1e9  # finite: entropy multiplies it by a probability of 0
-    guess = samplers.predict(allowed, uniforms, request.temperature)
-    left = most - step
-    sampler = _sampler(request)
-    if left == 1:
-        chosen = torch.ones_like(guess.tokens, dtype=torch.bool)
-    elif sampler == "entropy":
-        least = _at_least(request, positions, left)
-        chosen = samplers.entropy_bounded(guess.entropy, ENTROPY_BOUND, at_least=least, window=samplers.WINDOW)
-        chosen = samplers.closed(chosen, guess.tokens == NULL)
-    elif sampler == "threshold":
-        chosen = samplers.threshold(guess.confidence, at_least=_at_least(request, positions, left))
-    elif sampler == "low_confidence":
-        chosen = samplers.most_confident(guess.confidence, -(-len(positions) // left))
-    else:
-        order = run.uniform(f"reveal/{fill.index}", step, positions)
-        chosen = samplers.ancestral(order, t=left / most, s=(left - 1) / most)
-    at = positions[chosen]
-    fill.tokens[at] = guess.tokens[chosen]
-    fill.certainty[at] = guess.confidence[chosen].double()
-
-
-def _at_least(request: TextRequest, positions: Tensor, left: int) -> int:
-    """With a step budget the rest must fit into the steps left."""
-    return 1 if request.steps is None else -(-len(positions) // left)
-
-
-def _steps_left(fill: _Fill, done: int) -> int:
+def _steps_left(fill: Fill, done: int) -> int:
     """Steps in all if the rest commits at the rate so far."""
     masked = int(fill.masked.sum())
     committed = len(fill.tokens) - masked
     return done + -(-masked * done // max(committed, 1))
 
 
-def _preview(model: TextModel, request: TextRequest, fill: _Fill) -> str:
+def _preview(model: TextModel, request: TextRequest, fill: Fill) -> str:
     prefix, suffix, _ = _parts(request)
-    return prefix + partial_text(model.tokenizer, fill.tokens.tolist()) + suffix
+    return prefix + partial_text(model.tokenizer, fill.shown().tolist()) + suffix
 
 
-def _output(model: TextModel, request: TextRequest, fill: _Fill) -> TextOutput:
+def _output(model: TextModel, request: TextRequest, fill: Fill) -> TextOutput:
     ids = fill.tokens.tolist()
     masked = ids.count(MASK)
     reason: FinishReason = "complete"
@@ -294,12 +271,13 @@ def _output(model: TextModel, request: TextRequest, fill: _Fill) -> TextOutput:
         reason = "length"
     filled = model.tokenizer.decode([token for token in ids if token != MASK])
     prefix, suffix, _ = _parts(request)
-    settled = max(len(ids) - masked, 1)
+    said = ids.index(NULL) + 1 if NULL in ids else len(ids)
+    settled = max(said - ids[:said].count(MASK), 1)
     return TextOutput(
         text=prefix + filled + suffix,
         fill=filled,
         finish_reason=reason,
-        confidence=float(fill.certainty.sum()) / settled,
+        confidence=float(fill.certainty[:said].sum()) / settled,
         steps_done=fill.steps,
         forwards=fill.forwards,
         token_ids=tuple(ids),

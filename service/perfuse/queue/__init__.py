@@ -1,1 +1,1 @@
-"""The ledger of generations, on SQLite or Redis. No torch."""
+"""The ledger of generations and the inbox of feedback, on SQLite or Redis. No torch."""

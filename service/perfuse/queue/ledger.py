@@ -34,6 +34,7 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
         request: the validated request as JSON.
         result: what was returned (outputs, or trajectory and verdict) as JSON.
         snapshot: the store's sequence number that the request saw.
+        adaptations: ids of those that took part in the answer.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
     snapshot: int
     request: msgspec.Raw
     result: msgspec.Raw
+    adaptations: tuple[str, ...] = ()
 
 
 class Ledger(Protocol):

@@ -23,6 +23,8 @@ _TIMEOUT_SECONDS = 1.0
 _PAUSE_SECONDS = 1.0
 _WAITAOF_SINCE = (7, 2)
 _GROUP = 512
+LOST = (RedisError, OSError, RuntimeError)
+"""What the client raises when the server is gone: RuntimeError is uvloop's word for a write to a closed connection."""
 
 
 @dataclass(slots=True, eq=False)
@@ -30,6 +32,39 @@ class _Waiting:
     key: str
     record: bytes
     done: asyncio.Future[None]
+
+
+@dataclass(frozen=True, slots=True)
+class Persistence:
+    """How a server keeps what it acknowledges: `confirmed` if `WAITAOF` says when it is on disk."""
+
+    version: str
+    confirmed: bool
+
+    @property
+    def durability(self) -> str:
+        """In words."""
+        if self.confirmed:
+            return f"Redis {self.version}, synced to disk: survives power loss"
+        return f"Redis {self.version}, append-only file: power loss costs what `appendfsync` allows (1 s by default)"
+
+
+async def persistence_of(client: Redis) -> Persistence:
+    """What a server says of itself.
+
+    Raises:
+        ConfigError: it has no append-only file and would forget what it acknowledged.
+        RedisError, OSError: it does not answer.
+    """
+    server = await client.info("server")
+    persistence = await client.info("persistence")
+    if not int(persistence["aof_enabled"]):
+        raise ConfigError(
+            "this Redis keeps no append-only file and would lose acknowledged records when it stops",
+            hint="start it with `--appendonly yes`, or use --queue sqlite",
+        )
+    version = str(server["redis_version"])
+    return Persistence(version, tuple(int(part) for part in version.split(".")[:2]) >= _WAITAOF_SINCE)
 
 
 class RedisLedger:
@@ -62,22 +97,11 @@ class RedisLedger:
             LedgerUnavailable: the server cannot be reached.
         """
         try:
-            server = await self._client.info("server")
-            persistence = await self._client.info("persistence")
-        except (RedisError, OSError) as error:
+            persistence = await persistence_of(self._client)
+        except LOST as error:
             raise LedgerUnavailable(f"Redis cannot be reached: {error}", retry_after=_PAUSE_SECONDS) from None
-        if not int(persistence["aof_enabled"]):
-            raise ConfigError(
-                "this Redis keeps no append-only file and would lose acknowledged records when it stops",
-                hint="start it with `--appendonly yes`, or use --queue sqlite",
-            )
-        version = str(server["redis_version"])
-        self._waits_for_disk = tuple(int(part) for part in version.split(".")[:2]) >= _WAITAOF_SINCE
-        self.durability = (
-            f"Redis {version}, synced to disk: survives power loss"
-            if self._waits_for_disk
-            else f"Redis {version}, append-only file: power loss costs what `appendfsync` allows (1 s by default)"
-        )
+        self._waits_for_disk = persistence.confirmed
+        self.durability = persistence.durability
         self._open = True
 
     async def record(self, generation: Generation) -> None:
@@ -108,7 +132,7 @@ class RedisLedger:
             group, self._waiting = self._waiting[:_GROUP], self._waiting[_GROUP:]
             try:
                 await self._send(group)
-            except (RedisError, OSError) as error:
+            except LOST as error:
                 self._down_until = time.monotonic() + _PAUSE_SECONDS
                 _settle(group, f"Redis did not take the record: {error}")
             else:
@@ -128,7 +152,7 @@ class RedisLedger:
         """The record if it is `tenant`'s and still kept."""
         try:
             data = await self._client.get(self._key(tenant, identity))
-        except (RedisError, OSError) as error:
+        except LOST as error:
             raise LedgerUnavailable(f"Redis cannot be read: {error}", retry_after=_PAUSE_SECONDS) from None
         return None if data is None else decode(cast("bytes", data))
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeAlias
+from typing import Literal, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -99,28 +99,14 @@ class Snapshot:
         return pa.table(self._native.search(table.name, queries, k, where, columns))
 
 
-class StoreReader:
-    """Follows a store that another process owns; needs no write permission.
+class _Opened:
+    """What owner and reader have in common: an open store that `with` closes."""
 
-    Raises:
-        NotFound: there is no store in `path`.
-        StoreError: a table has another definition than its spec.
-    """
-
-    def __init__(self, path: Path, tables: Iterable[TableSpec] = ()) -> None:
-        self._native = _native.ArrowStorage.open(path, "reader")
-        self._snapshot = Snapshot(self._native.snapshot())
-        for spec in tables:
-            _check(self._native.snapshot(), spec)
-
-    def snapshot(self) -> Snapshot:
-        """The newest commit; the same object, for one memory read, while nothing was committed."""
-        if self._native.refresh() != self._snapshot.lsn:
-            self._snapshot = Snapshot(self._native.snapshot())
-        return self._snapshot
+    def __init__(self, path: Path, mode: Literal["owner", "reader"]) -> None:
+        self._native = _native.ArrowStorage.open(path, mode)
 
     def close(self) -> None:
-        """Give the store up; snapshots stay readable."""
+        """Give the store up (an owner: to another owner); snapshots stay readable."""
         self._native.close()
 
     def __enter__(self) -> Self:
@@ -132,7 +118,28 @@ class StoreReader:
         self.close()
 
 
-class Store:
+class StoreReader(_Opened):
+    """Follows a store that another process owns; needs no write permission.
+
+    Raises:
+        NotFound: there is no store in `path`.
+        StoreError: a table has another definition than its spec.
+    """
+
+    def __init__(self, path: Path, tables: Iterable[TableSpec] = ()) -> None:
+        super().__init__(path, "reader")
+        self._snapshot = Snapshot(self._native.snapshot())
+        for spec in tables:
+            _check(self._native.snapshot(), spec)
+
+    def snapshot(self) -> Snapshot:
+        """The newest commit; the same object, for one memory read, while nothing was committed."""
+        if self._native.refresh() != self._snapshot.lsn:
+            self._snapshot = Snapshot(self._native.snapshot())
+        return self._snapshot
+
+
+class Store(_Opened):
     """The one owner of a store: what `put` and its like return from is on disk.
 
     Args:
@@ -146,7 +153,7 @@ class Store:
     """
 
     def __init__(self, path: Path, tables: Iterable[TableSpec] = ()) -> None:
-        self._native = _native.ArrowStorage.open(path, "owner")
+        super().__init__(path, "owner")
         try:
             for spec in tables:
                 self._create(spec)
@@ -184,18 +191,6 @@ class Store:
     def snapshot(self) -> Snapshot:
         """The tables as they are now."""
         return Snapshot(self._native.snapshot())
-
-    def close(self) -> None:
-        """Give the store up to another owner; snapshots stay readable."""
-        self._native.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _native_change(change: Change) -> _native._Change:

@@ -1,4 +1,4 @@
-"""Training rows: canvases `<bos> prompt <sep> prefix [span] suffix <eos>` with the span's ids known."""
+"""Training rows: canvases `<bos> prompt <sep> suffix <eos> prefix [span]` with the span's ids known."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from random import Random
 import torch
 from torch import Tensor
 
-from perfuse.models.tokenizer import BOS, EOS, NULL, SEP, TextTokenizer
+from perfuse.diffusion.blocks import Places
+from perfuse.models.canvas import given
+from perfuse.models.tokenizer import NULL, TextTokenizer
 from perfuse.training.corpus.sources import windows
 from perfuse.training.corpus.tasks import training_tasks
 
@@ -20,23 +22,24 @@ LIMIT = 224
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One canvas; ids `start:end` are the span to learn."""
+    """One canvas; ids from `start` on are the span to learn, or with a negative weight to unlearn."""
 
     ids: tuple[int, ...]
     start: int
-    end: int
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows of similar length, padded behind with nulls."""
+    """Rows of similar length, each given text, span and, if asked for, a second copy of the span; nulls behind."""
 
     tokens: Tensor
     """`[B, L]` int64."""
-    keys: Tensor
-    """`[B, L]` bool, true at real positions."""
-    span: Tensor
-    """`[B, L]` bool, true in the span."""
+    positions: Tensor
+    """`[B, L]` int64, where each id stands on its canvas; a copy stands where the span stands."""
+    places: Places
+    weights: Tensor
+    """`[B]` float32, how much each row counts."""
 
 
 def restyle(code: str, rng: Random) -> str:
@@ -59,36 +62,27 @@ def cut(text: str, rng: Random) -> tuple[str, str, str]:
     return text[:start], text[start:end], text[end:]
 
 
-def spare(used: int, rng: Random) -> int:
-    """How many nulls follow the text of a span: few mostly, sometimes up to a round length."""
-    draw = rng.random()
-    if draw < 0.1:
-        return 0
-    if draw < 0.25:
-        return -used % 32
-    if draw < 0.4:
-        return max(0, 96 - used)
-    return min(int(rng.expovariate(1 / 12)), 80)
-
-
 def canvas(tokenizer: TextTokenizer, parts: tuple[str, str, str, str], rng: Random) -> Row:
-    """The row of (prompt, prefix, middle, suffix), each encoded by itself as a request brings them."""
+    """The row of (prompt, prefix, middle, suffix), each encoded by itself as a request brings them.
+
+    Nulls follow the middle, because the sampler's window reaches beyond the end of a text.
+    """
     prompt, prefix, middle, suffix = tokenizer.encode_batch(parts)
-    head = [BOS, *prompt, SEP, *prefix]
-    span = middle + [NULL] * spare(len(middle), rng)
-    return Row((*head, *span, *suffix, EOS), len(head), len(head) + len(span))
+    head = given(prompt, prefix, suffix)
+    nulls = 1 + min(int(rng.expovariate(1 / 6)), 23)
+    return Row((*head, *middle, *(NULL,) * nulls), len(head))
 
 
-def diffusion_rows(tokenizer: TextTokenizer, rng: Random) -> Iterator[Row]:
-    """Endless rows: 65 % whole functions from sentences, 31 % cut functions, 4 % cut raw Python."""
+def endless(tokenizer: TextTokenizer, rng: Random, cuts: float) -> Iterator[Row]:
+    """Endless rows: a share `cuts` of cut functions, 3 % cut raw Python, else whole functions from sentences."""
     tasks, raw = training_tasks(rng), windows(rng)
     while True:
         draw = rng.random()
-        if draw < 0.65:
+        if draw < 0.97 - cuts:
             task = next(tasks)
-            prefix = task.signature if rng.random() < 0.15 else ""
+            prefix = task.signature if rng.random() < 0.1 else ""
             row = canvas(tokenizer, (task.prompt, prefix, task.code[len(prefix) :], ""), rng)
-        elif draw < 0.96:
+        elif draw < 0.97:
             task = next(tasks)
             prompt = task.prompt if rng.random() < 0.5 else ""
             row = canvas(tokenizer, (prompt, *cut(restyle(task.code, rng), rng)), rng)
@@ -98,52 +92,49 @@ def diffusion_rows(tokenizer: TextTokenizer, rng: Random) -> Iterator[Row]:
             yield row
 
 
-def causal_rows(tokenizer: TextTokenizer, rng: Random) -> Iterator[Row]:
-    """Endless rows for the autoregressive twin: 96 % functions from sentences, 4 % raw Python, no nulls."""
-    tasks, raw = training_tasks(rng), windows(rng)
-    while True:
-        if rng.random() < 0.96:
-            task = next(tasks)
-            prompt, text = task.prompt, task.code
-        else:
-            prompt, text = "", next(raw)
-        head, span = tokenizer.encode_batch((prompt, text))
-        ids = (BOS, *head, SEP, *span, EOS)
-        if len(ids) <= LIMIT:
-            yield Row(ids, len(head) + 2, len(ids))
-
-
-def pack(rows: Sequence[Row], tokens: int) -> list[Batch]:
+def pack(rows: Sequence[Row], tokens: int, *, copies: bool) -> list[Batch]:
     """Rows sorted by length and cut into batches of about `tokens` ids.
 
     Lengths are multiples of 16 and the number of rows follows from the length, so there are few shapes.
     """
-    ordered = sorted(rows, key=lambda row: -len(row.ids))
+    ordered = sorted(rows, key=lambda row: -width(row, copies=copies))
     batches, start = [], 0
     while start < len(ordered):
-        size = max(1, tokens // (-(-len(ordered[start].ids) // 16) * 16))
-        batches.append(collate(ordered[start : start + size]))
+        size = max(1, tokens // (-(-width(ordered[start], copies=copies) // 16) * 16))
+        batches.append(collate(ordered[start : start + size], copies=copies))
         start += size
     return batches
 
 
-def collate(rows: Sequence[Row]) -> Batch:
+def width(row: Row, *, copies: bool) -> int:
+    """Ids of a row in a batch."""
+    return len(row.ids) + (len(row.ids) - row.start if copies else 0)
+
+
+def collate(rows: Sequence[Row], *, copies: bool) -> Batch:
     """One padded batch."""
-    length = -(-max(len(row.ids) for row in rows) // 16) * 16
-    tokens = torch.full((len(rows), length), NULL)
-    keys = torch.zeros(len(rows), length, dtype=torch.bool)
-    span = torch.zeros(len(rows), length, dtype=torch.bool)
+    shape = len(rows), -(-max(width(row, copies=copies) for row in rows) // 16) * 16
+    tokens, positions = torch.full(shape, NULL), torch.zeros(shape, dtype=torch.long)
+    index, copy = torch.full(shape, -1), torch.zeros(shape, dtype=torch.bool)
+    keys = torch.zeros(shape, dtype=torch.bool)
     for i, row in enumerate(rows):
-        tokens[i, : len(row.ids)] = torch.tensor(row.ids)
-        keys[i, : len(row.ids)] = True
-        span[i, row.start : row.end] = True
-    return Batch(tokens, keys, span)
+        end, span = len(row.ids), len(row.ids) - row.start
+        tokens[i, :end] = torch.tensor(row.ids)
+        positions[i, :end] = torch.arange(end)
+        index[i, row.start : end] = torch.arange(span)
+        if copies:
+            for made in (tokens, positions, index):
+                made[i, end : end + span] = made[i, row.start : end]
+            copy[i, end : end + span] = True
+        keys[i, : end + span * copies] = True
+    return Batch(tokens, positions, Places(index, copy, keys), torch.tensor([row.weight for row in rows]))
 
 
-def pool(tokenizer: TextTokenizer, seed: int, index: int, *, causal: bool, rows: int, tokens: int) -> list[Batch]:
+def pool(
+    tokenizer: TextTokenizer, seed: int, index: int, *, cuts: float, copies: bool, rows: int, tokens: int
+) -> list[Batch]:
     """Pool number `index` of batches, a function of (seed, index) alone, in random order."""
     rng = Random(f"{seed}/{index}")
-    source = causal_rows(tokenizer, rng) if causal else diffusion_rows(tokenizer, rng)
-    batches = pack(list(islice(source, rows)), tokens)
+    batches = pack(list(islice(endless(tokenizer, rng, cuts), rows)), tokens, copies=copies)
     rng.shuffle(batches)
     return batches

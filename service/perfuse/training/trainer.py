@@ -26,6 +26,7 @@ class TrainerConfig:
 
     Attributes:
         minutes: wall-clock budget over all resumed parts; the learning rate falls to zero at its end.
+        steps: number of updates, where the budget is not the clock's; `minutes` then only ends what takes too long.
         out: folder of `state.pt`.
         seed: of everything random.
         rate: peak learning rate.
@@ -47,6 +48,7 @@ class TrainerConfig:
     dtype: torch.dtype = torch.bfloat16
     save_every: float = 180.0
     device: str = "cpu"
+    steps: int | None = None
 
 
 @dataclass(slots=True)
@@ -82,7 +84,7 @@ class Trainer(Generic[BatchT]):
     ) -> None:
         self.model, self.loss, self.pool, self.size, self.config = model, loss, pool, size, config
         self.progress = Progress()
-        self.master = {name: p.detach().float().clone().requires_grad_() for name, p in model.named_parameters()}
+        self.master = {name: p.detach().float().clone().requires_grad_() for name, p in self.trained()}
         self.average = {name: p.detach().clone() for name, p in self.master.items()}
         model.to(device=config.device, dtype=config.dtype)
         matrices = [p for name, p in self.master.items() if p.ndim == 2 and ".blocks." in name and "adapt" not in name]
@@ -97,22 +99,32 @@ class Trainer(Generic[BatchT]):
         self.generator = torch.Generator().manual_seed(config.seed)
         config.out.mkdir(parents=True, exist_ok=True)
 
+    def trained(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """The parameters that are trained, by name; frozen ones stay out of everything."""
+        return ((name, p) for name, p in self.model.named_parameters() if p.requires_grad)
+
     @property
     def state_path(self) -> Path:
         """The resumable state."""
         return self.config.out / "state.pt"
 
     def rate(self) -> float:
-        """Learning rate now: linear warm-up by steps, then a cosine to zero over the budget in seconds."""
-        done = min(1.0, self.progress.seconds / (self.config.minutes * 60))
+        """Learning rate now: linear warm-up by steps, then a cosine to zero over the budget."""
+        done = min(1.0, self.spent())
         warm = min(1.0, (self.progress.step + 1) / self.config.warmup)
         return self.config.rate * warm * 0.5 * (1 + math.cos(math.pi * done))
+
+    def spent(self) -> float:
+        """Share of the budget that is used up."""
+        if self.config.steps is not None:
+            return self.progress.step / self.config.steps
+        return self.progress.seconds / (self.config.minutes * 60)
 
     def step(self, batch: BatchT) -> float:
         """One update; gives the loss."""
         loss = self.loss(self.model, batch, self.generator)
         loss.backward()  # type: ignore[no-untyped-call]
-        for name, p in self.model.named_parameters():
+        for name, p in self.trained():
             self.master[name].grad = None if p.grad is None else p.grad.float()
             p.grad = None
         torch.nn.utils.clip_grad_norm_(self.master.values(), 1.0)
@@ -123,7 +135,7 @@ class Trainer(Generic[BatchT]):
             optimiser.step()
         decay = min(self.config.ema, (1 + self.progress.step) / (10 + self.progress.step))
         with torch.no_grad():
-            for name, p in self.model.named_parameters():
+            for name, p in self.trained():
                 p.copy_(self.master[name])
                 self.average[name].lerp_(self.master[name], 1 - decay)
         return float(loss.detach())
@@ -142,7 +154,7 @@ class Trainer(Generic[BatchT]):
         self.model.train()
         saved, last, shown, smooth = self.progress.seconds, time.monotonic(), 0.0, 0.0
         for batch in self.batches():
-            if self.progress.seconds >= self.config.minutes * 60:
+            if self.spent() >= 1 or self.progress.seconds >= self.config.minutes * 60:
                 break
             loss = self.step(batch)
             smooth = loss if smooth == 0 else 0.98 * smooth + 0.02 * loss
@@ -193,7 +205,7 @@ class Trainer(Generic[BatchT]):
             if state["seed"] != self.config.seed:
                 raise CheckpointError(f"the saved run has seed {state['seed']}, expected {self.config.seed}")
             with torch.no_grad():
-                for name, p in self.model.named_parameters():
+                for name, p in self.trained():
                     self.master[name].copy_(state["master"][name])
                     self.average[name].copy_(state["average"][name])
                     p.copy_(self.master[name])

@@ -13,6 +13,7 @@ from perfuse import wire
 from perfuse.api import engines as pools
 from perfuse.api.engines import EnginePool
 from perfuse.api.pool import AcceptedEvent, Completed, Event, PreviewEvent, RestartedEvent
+from perfuse.engine.flight import FlightRecorder, note_end
 from perfuse.errors import DeadlineExceeded, InvalidRequest, Overloaded, PerfuseError, Unavailable, WorkerKilled
 from perfuse.requests import Preview, TextOutput, TextRequest, TextResult
 
@@ -110,6 +111,11 @@ async def pool(engines: list[FakeEngine]) -> AsyncIterator[EnginePool]:
 
 def ask(pool: EnginePool, prompt: str = "a", **options: object) -> asyncio.Task[Completed]:
     return asyncio.create_task(pool.run("text", TextRequest(prompt=prompt), **options))  # type: ignore[arg-type]
+
+
+def text_of(done: Completed) -> str:
+    assert isinstance(done.result, TextResult)
+    return done.result.outputs[0].text
 
 
 async def error_of(task: asyncio.Task[Completed]) -> PerfuseError:
@@ -238,6 +244,58 @@ async def test_after_a_crash_the_culprit_is_found_and_the_others_are_answered(
     assert pool.counters()["engine_deaths"] == 2.0
 
 
+@pytest.mark.parametrize("from_outside", [True, False])
+async def test_a_suspect_is_refused_only_for_an_engine_that_died_by_itself(tmp_path: Path, from_outside: bool) -> None:
+    """The supervisor's note comes after the connection's end."""
+    engine = FakeEngine(tmp_path / "engine.sock", str(tmp_path / "flight"))
+    recorder = FlightRecorder(tmp_path / "flight")
+    await engine.open()
+    pool = EnginePool([str(engine.path)])
+    await pool.start()
+    task = ask(pool)
+    recorder.batch([(await engine.submitted())[0].id])
+    engine.die()
+    note_end(tmp_path / "flight", from_outside=False)
+    suspect = (await engine.submitted(2))[1]
+    assert suspect.solo
+    FlightRecorder(tmp_path / "flight").batch([suspect.id])
+    engine.die()
+    await until(lambda: not pool.ready)
+    await asyncio.sleep(0.03)
+    assert not task.done()
+    note_end(tmp_path / "flight", from_outside=from_outside)
+    if from_outside:
+        again = (await engine.submitted(3))[2]
+        assert again.solo
+        engine.finish(again)
+        assert (await task).restarts == 2
+    else:
+        assert isinstance(await error_of(task), WorkerKilled)
+    recorder.close()
+    await pool.close()
+    await engine.close()
+
+
+async def test_the_wait_for_an_engine_counts_from_its_death_while_its_end_is_not_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools, "WINDOW", 1)
+    engine = FakeEngine(tmp_path / "engine.sock", str(tmp_path / "flight"))
+    await engine.open()
+    now = 0.0
+    pool = EnginePool([str(engine.path)], hold_seconds=30.0, clock=lambda: now)
+    await pool.start()
+    tasks = [ask(pool, "taken"), ask(pool, "held")]
+    await engine.submitted()
+    now = 60.0
+    engine.die()
+    for count in (2, 3):
+        engine.finish((await engine.submitted(count))[-1])
+    assert [(await task).restarts for task in tasks] == [1, 0]
+    await pool.close()
+    await engine.close()
+
+
 async def test_a_restarted_request_is_not_refused_for_load(
     pool: EnginePool, engines: list[FakeEngine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,6 +335,84 @@ async def test_held_requests_are_bounded(tmp_path: Path, monkeypatch: pytest.Mon
     assert error.detail == "no engine is ready and 2 requests wait for one"
     await pool.close()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_an_engine_is_asked_about_few_requests_at_a_time(
+    pool: EnginePool, engines: list[FakeEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools, "WINDOW", 2)
+    tasks = [ask(pool, str(i)) for i in range(5)]
+    await engines[0].submitted(2)
+    assert pool.counters()["held"] == 3.0
+    first, second = engines[0].submits
+    engines[0].say(wire.Accepted(id=first.id, backlog=0.1, lsn=0))
+    await engines[0].submitted(3)
+    assert pool.counters()["held"] == 2.0
+    engines[0].finish(second)
+    await engines[0].submitted(4)
+    tasks[2].cancel()
+    await engines[0].submitted(5)
+    for submit in (first, *engines[0].submits[3:]):
+        engines[0].finish(submit)
+    done = [await task for i, task in enumerate(tasks) if i != 2]
+    assert [text_of(one) for one in done] == ["0", "1", "3", "4"]
+
+
+async def test_those_that_wait_for_an_engines_answer_are_bounded(
+    pool: EnginePool, engines: list[FakeEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools, "WINDOW", 1)
+    monkeypatch.setattr(pools, "MOST_HELD", 1)
+    tasks = [ask(pool), ask(pool)]
+    await engines[0].submitted()
+    error = await error_of(ask(pool))
+    assert error.detail == "no engine has answered and 1 requests wait for one"
+    engines[0].finish(engines[0].submits[0])
+    engines[0].finish((await engines[0].submitted(2))[1])
+    await asyncio.gather(*tasks)
+
+
+async def test_when_an_engine_is_full_those_that_wait_behind_are_refused_unasked(
+    pool: EnginePool, engines: list[FakeEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools, "WINDOW", 1)
+    tasks = [ask(pool, str(i)) for i in range(4)]
+    (first,) = await engines[0].submitted()
+    engines[0].say(wire.Accepted(id=first.id, backlog=1.8, lsn=0))
+    (_, second) = await engines[0].submitted(2)
+    engines[0].say(wire.problem_of(second.id, Overloaded("1.8 s are queued", retry_after=1.8)))
+    error = await error_of(tasks[1])
+    assert isinstance(error, Overloaded)
+    assert error.detail == "1.8 s are queued"
+    for task in tasks[2:]:
+        error = await error_of(task)
+        assert isinstance(error, Overloaded)
+        assert error.detail == "2.0 s of work are queued; at most 2 s are taken on"
+        assert error.retry_after == pytest.approx(2.0, abs=0.5)
+    assert len(engines[0].submits) == 2
+    engines[0].finish(first)
+    await tasks[0]
+    following = ask(pool, "next")
+    engines[0].finish((await engines[0].submitted(3))[2])
+    assert text_of(await following) == "next"
+
+
+async def test_while_one_engine_is_full_another_is_asked(engines: list[FakeEngine], monkeypatch) -> None:
+    monkeypatch.setattr(pools, "WINDOW", 1)
+    pool = EnginePool([str(engine.path) for engine in engines])
+    await pool.start()
+    await until(lambda: all(state.ready for state in pool.engines))
+    tasks = [ask(pool, str(i)) for i in range(3)]
+    await until(lambda: all(engine.submits for engine in engines))
+    refused, other = engines[0].submits[0], engines[1].submits[0]
+    engines[0].say(wire.problem_of(refused.id, Overloaded("full", retry_after=1.0)))
+    (_, third) = await engines[0].submitted(2)
+    engines[0].finish(third)
+    engines[1].finish(other)
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(one) for one in found].count(Overloaded) == 1
+    assert [type(one) for one in found].count(Completed) == 2
+    await pool.close()
 
 
 async def test_a_cancelled_held_request_is_not_sent_later(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from perfuse.requests import TextRequest
 FREE, S, C = Verdict.INNOCENT, Verdict.SUSPECT, Verdict.CULPRIT
 
 
-def job(identity: int, *, restarts: int = 0, solo: bool = False, solo_crashes: int = 0) -> PendingJob:
+def job(identity: int, *, restarts: int = 0, solo: bool = False, solo_crashes: int = 0, outside: int = 0) -> PendingJob:
     loop = asyncio.new_event_loop()
     future: asyncio.Future[wire.Finished] = loop.create_future()
     loop.close()
@@ -31,6 +31,7 @@ def job(identity: int, *, restarts: int = 0, solo: bool = False, solo_crashes: i
         restarts=restarts,
         solo=solo,
         solo_crashes=solo_crashes,
+        outside=outside,
     )
 
 
@@ -46,8 +47,20 @@ def job(identity: int, *, restarts: int = 0, solo: bool = False, solo_crashes: i
         pytest.param([job(1, solo=True)], set(), [C], id="nobody else was there"),
         pytest.param([job(1, solo=True)], None, [C], id="nobody else was there, no record"),
         pytest.param([job(1, solo=True, solo_crashes=1), job(2)], {2}, [C, S], id="present twice as a suspect"),
+        pytest.param([job(1, restarts=1, outside=1), job(2)], set(), [FREE, FREE], id="the first was from outside"),
         pytest.param([], {1}, [], id="nothing was under way"),
     ],
 )
 def test_verdicts(jobs: list[PendingJob], batch: set[int] | None, verdicts: list[Verdict]) -> None:
     assert list(judge(jobs, batch).values()) == verdicts
+
+
+def test_an_engine_ended_from_outside_accuses_nobody_five_times() -> None:
+    free, solo = job(1), job(2, solo=True)
+    jobs = [free, solo]
+    for _ in range(5):
+        assert judge(jobs, {2}, from_outside=True) == {free: FREE, solo: S}
+        for each in jobs:
+            each.restarts += 1
+    assert (free.outside, solo.outside, solo.solo_crashes) == (5, 5, 0)
+    assert judge(jobs, {1, 2}, from_outside=True) == {free: S, solo: C}

@@ -268,13 +268,13 @@ def test_a_server_is_asked_when_there_is_an_address(monkeypatch) -> None:
 def test_what_a_server_refuses_is_raised(monkeypatch, answer, code, detail) -> None:
     serve_answer(monkeypatch, answer)
     with pytest.raises(perfuse.errors.PerfuseError) as caught:
-        remote.ask("http://h:1", None, {}, lambda _: None)
+        remote.ask("http://h:1", None, "diffuse", {}, lambda _: None)
     assert (caught.value.code, caught.value.detail) == (code, detail)
 
 
 def test_no_server_is_said() -> None:
     with pytest.raises(perfuse.errors.Unavailable, match=r"^no answer from http://127.0.0.1:1: "):
-        remote.ask("http://127.0.0.1:1", None, {}, lambda _: None)
+        remote.ask("http://127.0.0.1:1", None, "diffuse", {}, lambda _: None)
 
 
 def test_train_gives_the_configuration_to_the_recipe(monkeypatch, tmp_path: Path) -> None:
@@ -317,8 +317,8 @@ def test_eval_and_bench_print_json(monkeypatch) -> None:
         ("eval maze2d --maze large --json", {"folder": "maze2d-large"}),
         ("eval maze2d --references --json", {"maze": "umaze"}),
         ("eval reproducible --json", {"x": 1.5, "longer": 2.0}),
-        ("bench serve --json", {"x": 1.5, "longer": 2.0}),
-        ("bench latency --json", {"x": 1.5, "longer": 2.0}),
+        ("bench serve --json", {"x": 1.5, "longer": 2.0, "cpu_flags": doctor.cpu_flags()}),
+        ("bench latency --json", {"x": 1.5, "longer": 2.0, "cpu_flags": doctor.cpu_flags()}),
     ):
         assert json.loads(RUN.invoke(app, command.split()).stdout) == expected
     assert RUN.invoke(app, ["bench", "serve"]).stdout == "x       1.5\nlonger  2\n"
@@ -329,12 +329,6 @@ def test_groups_of_figures_are_printed_under_their_name(monkeypatch) -> None:
     latency = SimpleNamespace(run=lambda **k: figures)
     monkeypatch.setitem(sys.modules, "perfuse.evaluation.bench_latency", latency)
     assert RUN.invoke(app, ["bench", "latency"]).stdout == "load        0.7\nmixed.rate  25\n"
-
-
-def test_store_needs_a_store(tmp_path: Path) -> None:
-    done = perfuse_("store", "stats", "--data-dir", str(tmp_path))
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[0] == f"error: there is no store at {tmp_path / 'store'}"
 
 
 def test_doctor_reports_what_there_is(tmp_path: Path) -> None:

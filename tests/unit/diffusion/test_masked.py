@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from perfuse.diffusion.masked import causal_loss, mask_ahead, mask_exactly, masked_loss, stratified_counts
+from perfuse.diffusion.masked import causal_loss, mask_exactly, masked_loss, stratified_counts
 
 
 def test_counts_are_uniform_on_one_to_length_and_cover_the_batch() -> None:
@@ -57,17 +57,3 @@ def test_causal_loss_is_the_mean_cross_entropy() -> None:
     assert float(causal_loss(logits, targets)) == pytest.approx(
         float(functional.cross_entropy(logits.float(), targets))
     )
-
-
-def test_masks_ahead_leave_what_the_windowed_sampler_sees() -> None:
-    maskable = torch.zeros(400, 40, dtype=torch.bool)
-    maskable[:, 4:36] = True
-    masked, counted = mask_ahead(maskable, 8, torch.Generator().manual_seed(0))
-    assert not (masked & ~maskable).any()
-    assert not (counted & ~masked).any()
-    for row, gaps in zip(masked, counted, strict=True):
-        frontier = int(row.nonzero()[0])
-        assert gaps[frontier]
-        assert row[frontier + 8 : 36].all()
-        assert not gaps[frontier + 8 :].any()
-    assert len({int(row.nonzero()[0]) for row in masked}) == 32

@@ -14,7 +14,6 @@ from perfuse.diffusion.guidance import guided
 from perfuse.diffusion.samplers import (
     DiscreteSampler,
     ancestral,
-    closed,
     entropy_bounded,
     most_confident,
     predict,
@@ -40,24 +39,6 @@ def test_entropy_bounded_commits_the_most_certain_within_the_bound(
 
 def test_entropy_bounded_commits_every_certain_position_at_once() -> None:
     assert entropy_bounded(torch.zeros(64), 0.1).all()
-
-
-@given(entropies, st.integers(1, 6), st.integers(1, 8))
-def test_a_window_admits_the_first_positions_only(values: list[float], window: int, at_least: int) -> None:
-    commit = entropy_bounded(torch.tensor(values), 1.0, at_least=at_least, window=window)
-    assert int(commit.sum()) >= min(at_least, len(values))
-    assert not commit[max(window, at_least) :].any()
-
-
-def test_a_text_ends_only_once() -> None:
-    commit = torch.tensor([True, False, True, False, False, False])
-    nulls = torch.tensor([False, True, True, True, False, True])
-    assert closed(commit, nulls).tolist() == [True, False, True, True, False, True]
-
-
-def test_without_a_committed_null_nothing_closes() -> None:
-    commit, nulls = torch.tensor([True, False, False]), torch.tensor([False, False, True])
-    assert closed(commit, nulls).tolist() == commit.tolist()
 
 
 def test_threshold_commits_exactly_what_is_sure() -> None:
@@ -111,6 +92,12 @@ def test_the_ends_of_the_uniforms_give_tokens_of_the_vocabulary(uniform: float) 
 def test_a_temperature_without_uniforms_is_refused() -> None:
     with pytest.raises(ValueError, match=r"^temperature is 0.5, expected uniforms to draw with; none came$"):
         predict(torch.zeros(1, 3), None, 0.5)
+
+
+def test_the_ancestral_rule_needs_uniforms() -> None:
+    guess = predict(torch.zeros(2, 3), None, 0.0)
+    with pytest.raises(ValueError, match=r"^the rule is ancestral, expected uniforms to reveal by; none came$"):
+        DiscreteSampler("ancestral").choose(guess, 2)
 
 
 @given(st.floats(0.0, 4.0))

@@ -40,7 +40,14 @@ class Family:
         self.silent = 0.0
         self.possible = True
         self.born: list[FakeProcess] = []
-        self.child = Child("fake", self._spawn, settled=lambda: self.settled, stuck=lambda _now: self.silent)
+        self.deaths: list[tuple[int, float, bool]] = []
+        self.child = Child(
+            "fake",
+            self._spawn,
+            settled=lambda: self.settled,
+            stuck=lambda _now: self.silent,
+            died=lambda *death: self.deaths.append(death),
+        )
 
     def _spawn(self, incarnation: int) -> FakeProcess | None:
         if not self.possible:
@@ -123,6 +130,11 @@ def test_a_silent_child_is_killed() -> None:
     family.silent = 1.1
     family.child.kill_if_stuck(1.0, 1.0)
     assert family.born[0].signals == [signal.SIGKILL]
+    family.die(1.5, -signal.SIGKILL)
+    family.silent = 0.0
+    family.child.start_if_due(1.5)
+    family.die(2.5, -signal.SIGKILL)
+    assert family.deaths == [(-signal.SIGKILL, 1.5, True), (-signal.SIGKILL, 2.5, False)]
 
 
 def test_stopping_signals_and_waits() -> None:

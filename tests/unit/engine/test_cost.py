@@ -83,7 +83,10 @@ def test_usage_is_learned_per_kind() -> None:
     cost.observe_usage("text/entropy", 0.1)
     assert cost.usage("text/entropy") == 0.1
     cost.observe_usage("text/entropy", 0.2)
-    assert cost.usage("text/entropy") == pytest.approx(0.11)
+    assert cost.usage("text/entropy") == pytest.approx(0.15)
+    for _ in range(200):
+        cost.observe_usage("text/entropy", 0.4)
+    assert cost.usage("text/entropy") == pytest.approx(0.4)
     assert cost.usage("plan") == 1.0
 
 

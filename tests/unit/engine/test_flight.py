@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfuse.engine.flight import CAPACITY, FlightRecorder, alive_at, batch_of
+from perfuse.engine.flight import CAPACITY, FlightRecorder, alive_at, batch_of, ended_from_outside, note_end
 
 
 @given(batches=st.lists(st.lists(st.integers(0, 2**63 - 1), max_size=5), min_size=1, max_size=5))
@@ -60,3 +60,20 @@ def test_a_missing_or_foreign_file_is_no_record(tmp_path: Path) -> None:
     path.write_bytes(b"X" + path.read_bytes()[1:])
     assert batch_of(path) is None
     assert alive_at(path) is None
+
+
+def test_how_an_engine_ended_is_noted_beside_its_last_batch(tmp_path: Path) -> None:
+    path = tmp_path / "record"
+    note_end(path, from_outside=True)
+    assert not path.exists()
+    recorder = FlightRecorder(path)
+    recorder.batch([7, 8])
+    recorder.alive(2.0)
+    assert ended_from_outside(path) is None
+    for outside in (True, False):
+        note_end(path, from_outside=outside)
+        assert ended_from_outside(path) is outside
+    assert (batch_of(path), alive_at(path)) == ({7, 8}, 2.0)
+    recorder.close()
+    FlightRecorder(path).close()
+    assert ended_from_outside(path) is None

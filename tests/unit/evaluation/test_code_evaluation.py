@@ -16,7 +16,7 @@ from perfuse.evaluation.neighbours import NearestSentence
 from perfuse.evaluation.twin import complete
 from perfuse.models.call import Call, Output
 from perfuse.models.text import LoadedText, TextConfig, save_text
-from perfuse.models.tokenizer import EOS, SEP, TextTokenizer
+from perfuse.models.tokenizer import EOS, NULL, TextTokenizer
 from perfuse.models.unified import DiffusionConfig, UnifiedScoreNetwork
 from perfuse.requests import TextOutput, TextRequest
 from perfuse.training.corpus.tasks import held_out_tasks
@@ -49,7 +49,7 @@ class Parrot:
     reproducible_rows = 1
 
     def __init__(self, script: list[int], vocabulary: int) -> None:
-        self.script, self.vocabulary = [*script, EOS], vocabulary
+        self.script, self.vocabulary = [*script, NULL], vocabulary
 
     def key(self, call: Call) -> Hashable:
         return len(call.inputs["tokens"])
@@ -59,7 +59,7 @@ class Parrot:
         for call in calls:
             tokens = call.inputs["tokens"].tolist()
             logits = torch.zeros(len(tokens), self.vocabulary)
-            logits[-1, self.script[len(tokens) - tokens.index(SEP) - 1]] = 5.0
+            logits[-1, self.script[len(tokens) - tokens.index(EOS) - 1]] = 5.0
             outputs.append({"logits": logits})
         return outputs
 
@@ -140,6 +140,6 @@ def test_the_report_has_the_published_keys(tmp_path: Path, monkeypatch: pytest.M
     assert found["n"] == 2
     rows = found["baselines"]
     assert isinstance(rows, dict)
-    assert list(rows) == ["one_token_per_step", "untrained", "nearest_neighbour", "ar_twin"]
+    assert list(rows) == ["entropy_bounded", "one_token_per_step", "untrained", "nearest_neighbour", "ar_twin"]
     assert rows["one_token_per_step"]["mean_forwards"] == 6.0
     assert rows["nearest_neighbour"]["pass_at_1"] == 1.0

@@ -86,6 +86,29 @@ async def test_a_storm_answers_in_order_over_one_connection_per_client() -> None
     assert [answer.json() for answer in answers] == [{"i": i} for i in range(20)]
 
 
+@pytest.mark.parametrize(("count", "size"), [(30, 10), (2, 9_000_000)])
+async def test_a_burst_opens_a_connection_for_each_request(count: int, size: int) -> None:
+    body = {"text": "a" * size}
+    async with listening() as peer:
+        answers = await asyncio.to_thread(load.burst, peer.port, "/x", body, count)
+        assert peer.connections == count
+    assert [answer.status for answer in answers] == [200] * count
+    assert all(answer.json() == body for answer in answers)
+    assert all(answer.headers["x-case"] == "A:b" and answer.seconds > 0 for answer in answers)
+
+
+async def test_a_burst_says_which_answer_was_cut_short() -> None:
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"}")
+        writer.write(b"HTTP/1.1 200 -\r\nContent-Length: 9\r\n\r\n{}")
+        writer.close()
+
+    async with await asyncio.start_server(cut, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(ConnectionResetError, match="the connection was closed after 39 bytes of an answer"):
+            await asyncio.to_thread(load.burst, port, "/x", {}, 1)
+
+
 async def test_a_broken_connection_is_an_error_and_the_next_request_opens_another() -> None:
     async with listening(0) as peer:
         connection = Connection(peer.port)

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perfuse.diffusion.blocks import attends
 from perfuse.errors import CheckpointError
 from perfuse.models.call import Call
 from perfuse.models.heads import TextProjectionHead
@@ -84,9 +85,10 @@ def test_training_and_inference_attend_alike(causal: bool) -> None:
     query, key, value = torch.randn(3, 2, 2, 6, 4, generator=torch.Generator().manual_seed(0)).unbind(0)
     keys = torch.ones(2, 6, dtype=torch.bool)
     keys[1, 4:] = False
-    trained = attend(query, key, value, keys, causal=causal)
+    seen = keys[:, None]
+    trained = attend(query, key, value, seen, causal=causal)
     with torch.no_grad():
-        served = attend(query, key, value, keys, causal=causal)
+        served = attend(query, key, value, seen, causal=causal)
     assert torch.allclose(trained, served, atol=1e-6)
 
 
@@ -228,10 +230,21 @@ def test_a_tokenizer_of_another_training_is_refused(tmp_path: Path, tokenizer: T
         load_text(tmp_path)
 
 
-def test_a_shifted_network_answers_at_each_position_with_the_vector_before_it() -> None:
-    torch.manual_seed(0)
-    plain = UnifiedScoreNetwork(small())
-    shifted = UnifiedScoreNetwork(small(shifted=True))
-    shifted.load_state_dict(plain.state_dict())
-    tokens = torch.randint(5, 300, (2, 9))
-    assert torch.equal(shifted(tokens)[:, 1:], plain(tokens)[:, :-1])
+def test_a_network_told_the_positions_does_not_care_for_the_order_of_a_row() -> None:
+    made = network()
+    tokens, mixed = torch.randint(5, 300, (2, 9)), torch.randperm(9)
+    with torch.no_grad():
+        expected, found = made(tokens)[:, mixed], made(tokens[:, mixed], positions=mixed.expand(2, -1))
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_who_is_not_seen_changes_nothing(tokenizer: TextTokenizer) -> None:
+    made = network()
+    tokens = torch.randint(5, 300, (1, 9))
+    changed = tokens.clone()
+    changed[0, 6:] += 1
+    seen = attends(torch.tensor([[0, 0, 0, 1, 2, 3, 4, 4, 4]]))
+    with torch.no_grad():
+        before, after = made(tokens, seen), made(changed, seen)
+    assert torch.equal(before[0, :6], after[0, :6])
+    assert not torch.equal(before[0, 6:], after[0, 6:])

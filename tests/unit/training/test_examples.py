@@ -9,18 +9,7 @@ import pytest
 
 from perfuse.models.tokenizer import BOS, EOS, NULL, SEP, TextTokenizer
 from perfuse.training.corpus.tasks import training_tasks
-from perfuse.training.examples import (
-    LIMIT,
-    Row,
-    canvas,
-    causal_rows,
-    cut,
-    diffusion_rows,
-    pack,
-    pool,
-    restyle,
-    spare,
-)
+from perfuse.training.examples import LIMIT, Row, canvas, cut, endless, pack, pool, restyle
 
 
 @pytest.fixture(scope="module")
@@ -31,25 +20,20 @@ def tokenizer() -> TextTokenizer:
 
 def test_a_canvas_decodes_to_its_parts(tokenizer: TextTokenizer) -> None:
     row = canvas(tokenizer, ("Add one.", "def f(", "x):\r\n\treturn x", " + 1  # 🚀\n"), Random(0))
-    assert (row.ids[0], row.ids[-1]) == (BOS, EOS)
-    split_at = row.ids.index(SEP)
-    assert tokenizer.decode(row.ids[:split_at]) == "Add one."
-    assert tokenizer.decode(row.ids[split_at : row.start]) == "def f("
-    assert tokenizer.decode(row.ids[row.start : row.end]) == "x):\r\n\treturn x"
-    assert tokenizer.decode(row.ids[row.end :]) == " + 1  # 🚀\n"
+    sep, end = row.ids.index(SEP), row.ids.index(EOS)
+    assert row.ids[0] == BOS
+    assert tokenizer.decode(row.ids[:sep]) == "Add one."
+    assert tokenizer.decode(row.ids[sep:end]) == " + 1  # 🚀\n"
+    assert tokenizer.decode(row.ids[end : row.start]) == "def f("
+    assert tokenizer.decode(row.ids[row.start :]) == "x):\r\n\treturn x"
+    assert row.ids[-1] == NULL
 
 
-def test_rows_fit_the_model_and_have_a_span(tokenizer: TextTokenizer) -> None:
-    for row in islice(diffusion_rows(tokenizer, Random(1)), 300):
+def test_rows_fit_the_model_and_end_with_a_null(tokenizer: TextTokenizer) -> None:
+    for row in islice(endless(tokenizer, Random(1), 0.5), 300):
         assert len(row.ids) <= LIMIT
-        assert 0 < row.start < row.end < len(row.ids)
-
-
-def test_causal_rows_end_with_the_end_and_hold_no_nulls(tokenizer: TextTokenizer) -> None:
-    for row in islice(causal_rows(tokenizer, Random(1)), 100):
-        assert row.end == len(row.ids)
-        assert row.ids[-1] == EOS
-        assert NULL not in row.ids
+        assert 0 < row.start < len(row.ids)
+        assert row.ids[-1] == NULL
 
 
 def test_cuts_join_to_the_text() -> None:
@@ -70,34 +54,37 @@ def test_restyled_code_still_compiles_and_shows_every_style() -> None:
         assert any(sign in text for text in styles)
 
 
-def test_spare_room_is_none_round_full_or_a_little() -> None:
-    rng = Random(0)
-    room = [spare(40, rng) for _ in range(500)]
-    assert {0, 24, 56} <= set(room)
-    assert max(room) <= 80
-
-
-def test_batches_hold_every_row_once_within_their_budget(tokenizer: TextTokenizer) -> None:
-    rows = list(islice(diffusion_rows(tokenizer, Random(2)), 200))
-    batches = pack(rows, 1024)
+@pytest.mark.parametrize("copies", [False, True])
+def test_batches_hold_every_row_once_within_their_budget(tokenizer: TextTokenizer, copies: bool) -> None:
+    rows = list(islice(endless(tokenizer, Random(2), 0.5), 200))
+    batches = pack(rows, 1024, copies=copies)
     assert sum(len(batch.tokens) for batch in batches) == 200
-    seen = sorted(
-        tuple(tokens[keys].tolist()) for batch in batches for tokens, keys in zip(batch.tokens, batch.keys, strict=True)
-    )
-    assert seen == sorted(row.ids for row in rows)
+    given, copied = [], []
+    for batch in batches:
+        for tokens, copy, keys in zip(batch.tokens, batch.places.copy, batch.places.keys, strict=True):
+            given.append(tuple(tokens[keys & ~copy].tolist()))
+            copied.append(tuple(tokens[copy].tolist()))
+    assert sorted(given) == sorted(row.ids for row in rows)
+    assert sorted(copied) == sorted(row.ids[row.start :] if copies else () for row in rows)
     assert all(batch.tokens.numel() <= 1024 for batch in batches)
     assert all(batch.tokens.shape[1] % 16 == 0 for batch in batches)
-    assert sum(int(batch.span.sum()) for batch in batches) == sum(row.end - row.start for row in rows)
+
+
+def test_a_copy_stands_where_its_span_stands() -> None:
+    (batch,) = pack([Row((5, 6, 7, 8, 9), 3)], 64, copies=True)
+    assert batch.tokens[0, :8].tolist() == [5, 6, 7, 8, 9, 8, 9, NULL]
+    assert batch.positions[0, :7].tolist() == [0, 1, 2, 3, 4, 3, 4]
+    assert batch.places.index[0, :8].tolist() == [-1, -1, -1, 0, 1, 0, 1, -1]
 
 
 def test_a_row_longer_than_the_budget_is_a_batch_of_its_own() -> None:
-    batches = pack([Row(tuple(range(40)), 1, 39), Row((1, 2, 3), 1, 2)], 32)
+    batches = pack([Row(tuple(range(40)), 1), Row((1, 2, 3), 1)], 32, copies=False)
     assert [tuple(batch.tokens.shape) for batch in batches] == [(1, 48), (1, 16)]
 
 
 def test_a_pool_is_a_function_of_seed_and_index(tokenizer: TextTokenizer) -> None:
     def ids(seed: int, index: int) -> list[list[list[int]]]:
-        return [b.tokens.tolist() for b in pool(tokenizer, seed, index, causal=False, rows=20, tokens=512)]
+        return [b.tokens.tolist() for b in pool(tokenizer, seed, index, cuts=0.4, copies=True, rows=20, tokens=512)]
 
     assert ids(1, 2) == ids(1, 2)
     assert ids(1, 2) != ids(1, 3)

@@ -8,10 +8,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from perfuse.api.answering import JSON
-from perfuse.api.generate import authorised, front_of
+from perfuse.api.generate import authorised, front_of, recorded
 from perfuse.api.openapi import documented, json_answer
 from perfuse.api.schemas import GenerationAnswer
-from perfuse.errors import NotFound
 
 router = APIRouter(tags=["generate"])
 
@@ -20,11 +19,7 @@ router = APIRouter(tags=["generate"])
 async def generation(request: Request, generation_id: str) -> Response:
     """The request as it was understood, and its result. Ids of other tenants do not exist."""
     principal = authorised(request, "generate")
-    front = front_of(request)
-    identity = front.minter.check(generation_id, principal.tenant)
-    found = await front.ledger.find(identity, principal.tenant)
-    if found is None:
-        raise NotFound("no such generation", hint="it was not recorded, or is older than --ledger-ttl-seconds")
+    found = await recorded(front_of(request), generation_id, principal.tenant)
     shown = {
         "id": generation_id,
         "kind": found.kind,

@@ -17,6 +17,7 @@ from perfuse.api.openapi import documented, json_answer, open_to_all, text_answe
 from perfuse.api.problems import describe
 from perfuse.api.schemas import ProblemKindAnswer, StatusAnswer, VersionAnswer
 from perfuse.errors import NotFound, Unavailable
+from perfuse.queue.inbox import InboxUnavailable
 from perfuse.wire import PROTOCOL
 
 router = APIRouter(tags=["server"])
@@ -44,13 +45,20 @@ async def readyz(request: Request) -> Response:
     front = front_of(request)
     if not front.pool.ready:
         raise Unavailable("no engine is ready yet", hint="models are loading; try again", retry_after=1.0)
-    return _json({"status": "ready", "ledger": front.ledger.durability})
+    return _json({"status": "ready", "ledger": front.ledger.durability, "inbox": front.inbox.durability})
 
 
 @router.get("/metrics", openapi_extra=documented(text_answer("Prometheus text format"), open_to_all()))
 async def exposition(request: Request) -> Response:
     """Metrics for Prometheus."""
-    return Response(front_of(request).meter.exposition(), headers={"content-type": metrics.CONTENT_TYPE})
+    front = front_of(request)
+    try:
+        stats = await front.inbox.stats()
+    except InboxUnavailable:  # the other metrics are wanted all the more
+        front.meter.inbox({})
+    else:
+        front.meter.inbox({"waiting": stats.waiting, "leased": stats.leased, "dead": stats.dead})
+    return Response(front.meter.exposition(), headers={"content-type": metrics.CONTENT_TYPE})
 
 
 @router.get("/version", openapi_extra=documented(json_answer(VersionAnswer), open_to_all()))

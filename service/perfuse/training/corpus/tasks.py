@@ -160,9 +160,19 @@ def held_out_tasks(count: int, seed: int = 0) -> Sequence[Task]:
 
     Tasks whose tests all expect the same value are skipped: they tell nothing.
     """
-    rng = Random(f"held-out {VERSION} {seed}")
+    return _drawn(split().held_out, count, Random(f"held-out {VERSION} {seed}"))
+
+
+def validation_tasks(count: int, apart: int) -> Sequence[Task]:
+    """`count` tasks to choose constants by: from held-out combinations that the first `apart` held-out tasks leave."""
+    evaluated = {task.combination for task in held_out_tasks(apart)}
+    left = [combination for combination in split().held_out if combination not in evaluated]
+    return _drawn(left, count, Random(f"validation {VERSION}"))
+
+
+def _drawn(combinations: Sequence[Combination], count: int, rng: Random) -> Sequence[Task]:
     pools: dict[str, list[Combination]] = {}
-    for combination in split().held_out:
+    for combination in combinations:
         pools.setdefault(combination[0], []).append(combination)
     for pool in pools.values():
         rng.shuffle(pool)

@@ -5,27 +5,27 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
 
-from perfuse.diffusion.masked import causal_loss, mask_ahead, mask_exactly, masked_loss, stratified_counts
-from perfuse.models.text import SPAN, TextConfig, read_config, read_weights, save_text
-from perfuse.models.tokenizer import MASK, TextTokenizer
+from perfuse.models.text import SPAN, TextConfig, save_text
+from perfuse.models.tokenizer import TextTokenizer
 from perfuse.models.unified import DiffusionConfig, UnifiedScoreNetwork, parameters
 from perfuse.training.corpus.sources import windows
 from perfuse.training.corpus.tasks import VERSION, split, training_tasks
 from perfuse.training.examples import Batch, pool
+from perfuse.training.losses import causal_step, diffusion_step
 from perfuse.training.trainer import Trainer, TrainerConfig
 
 log = logging.getLogger(__name__)
-WINDOW = 32
-"""Positions behind the frontier that the sampler may commit; half of the training rows are masked accordingly."""
+SWITCH = 41
+"""Pool from which most rows are gaps to fill: whole functions are learned by then, joints at a cut word are not."""
+CUTS = (0.40, 0.72)
+"""Share of cut functions before and after; the twin, which is measured on whole functions, stays with the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,6 @@ class CodeConfig:
         batch_tokens: ids per update.
         pool_rows: rows drawn at once and sorted by length.
         tokenizer_tasks: generated tasks the tokenizer learns from, beside 0.4 times as many pieces of raw Python.
-        init: a model folder of the same shape and tokenizer to start from, for example the twin's: the network is then
-            shifted like it.
         rate: peak learning rate.
         compiled: whether the trunk is compiled; needs a C++ compiler, rounds differently.
     """
@@ -61,7 +59,6 @@ class CodeConfig:
     batch_tokens: int = 4096
     pool_rows: int = 2048
     tokenizer_tasks: int = 20_000
-    init: Path | None = None
     rate: float = 2e-3
     compiled: bool = False
 
@@ -75,52 +72,17 @@ def tokenizer_texts(seed: int, tasks: int) -> Iterator[str]:
     yield from islice(windows(rng), tasks * 2 // 5)
 
 
-def diffusion_step(model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
-    """Loss of the masked model on one batch: every second row with masks anywhere, the others as the sampler goes."""
-    assert isinstance(model, UnifiedScoreNetwork)
-    counts = stratified_counts(batch.span.sum(dim=1), generator)
-    _, anywhere = mask_exactly(batch.tokens, batch.span, counts, MASK, generator)
-    ahead, counted = mask_ahead(batch.span, WINDOW, generator)
-    second = (torch.arange(len(batch.tokens)) % 2 == 0)[:, None]
-    hidden = model.hidden(batch.tokens.masked_fill(torch.where(second, ahead, anywhere), MASK), batch.keys)
-    learned = torch.where(second, counted, anywhere)
-    return masked_loss(decode_at(model, hidden, learned), batch.tokens, learned)
-
-
-def causal_step(model: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
-    """Loss of the autoregressive twin on one batch; nothing random in it."""
-    del generator
-    assert isinstance(model, UnifiedScoreNetwork)
-    hidden = model.hidden(batch.tokens[:, :-1])
-    predicted = batch.span[:, 1:]
-    return causal_loss(decode_at(model, hidden, predicted), batch.tokens[:, 1:][predicted])
-
-
-def decode_at(model: UnifiedScoreNetwork, hidden: Tensor, chosen: Tensor) -> Tensor:
-    """Logits at the chosen positions only, row-major.
-
-    The number of positions is padded to a multiple of 256: every new shape costs a new kernel that is never freed.
-    """
-    index = chosen.flatten().nonzero()[:, 0]
-    padded = torch.cat((index, index.new_zeros(-len(index) % 256)))
-    return model.text.decode(hidden.flatten(0, 1)[padded])[: len(index)]
-
-
 def trainer(config: CodeConfig) -> tuple[Trainer[Batch], TextTokenizer]:
     """The trainer of the recipe and its tokenizer, which is made on first use and kept beside the state."""
     config.out.mkdir(parents=True, exist_ok=True)
     path = config.out / "tokenizer.json"
-    if config.init is not None:
-        TextTokenizer.load(config.init / "tokenizer.json").save(path)
-    elif not path.exists():
+    if not path.exists():
         TextTokenizer.train(tokenizer_texts(config.seed, config.tokenizer_tasks), config.vocabulary).save(path)
     tokenizer = TextTokenizer.load(path)
     torch.manual_seed(config.seed)
     causal = config.twin == "ar"
-    shape = DiffusionConfig(tokenizer.size, layers=config.layers, causal=causal, shifted=config.init is not None)
+    shape = DiffusionConfig(tokenizer.size, layers=config.layers, causal=causal)
     model = UnifiedScoreNetwork(shape)
-    if config.init is not None:
-        model.load_state_dict(read_weights(config.init, model, torch.float32))
     log.info("%d parameters, %d tokens", parameters(model), tokenizer.size)
     if config.compiled:
         model.trunk.compile(dynamic=True)
@@ -128,8 +90,16 @@ def trainer(config: CodeConfig) -> tuple[Trainer[Batch], TextTokenizer]:
     made = Trainer(
         model,
         causal_step if causal else diffusion_step,
-        partial(pool, tokenizer, config.seed, causal=causal, rows=config.pool_rows, tokens=config.batch_tokens),
-        lambda batch: (batch.tokens.shape[0], int(batch.keys.sum())),
+        lambda index: pool(
+            tokenizer,
+            config.seed,
+            index,
+            cuts=CUTS[1] if index >= SWITCH and not causal else CUTS[0],
+            copies=not causal,
+            rows=config.pool_rows,
+            tokens=config.batch_tokens,
+        ),
+        lambda batch: (batch.tokens.shape[0], int(batch.places.keys.sum())),
         TrainerConfig(config.minutes, config.out, seed=config.seed, device=device, rate=config.rate),
     )
     if config.resume:
@@ -152,7 +122,6 @@ def export(made: Trainer[Batch], tokenizer: TextTokenizer, config: CodeConfig, f
             "generator": VERSION,
             "split": split().digest,
             "seed": config.seed,
-            "started_from": None if config.init is None else read_config(config.init).label,
             "steps": progress.step,
             "samples": progress.samples,
             "tokens": progress.tokens,

@@ -17,6 +17,7 @@ from perfuse.training.corpus.tasks import (
     held_out_tasks,
     split,
     training_tasks,
+    validation_tasks,
 )
 
 
@@ -91,3 +92,10 @@ def test_refusals_are_tested_by_the_error_they_raise() -> None:
     task = build(combination, Random(0), tests=True)
     assert any(case.raises for case in task.cases)
     assert any(not case.raises for case in task.cases)
+
+
+def test_validation_tasks_are_held_out_and_apart_from_the_evaluated_ones() -> None:
+    evaluated = {task.combination for task in held_out_tasks(550)}
+    chosen = validation_tasks(100, 550)
+    assert len(chosen) == 100
+    assert {task.combination for task in chosen} <= set(split().held_out) - evaluated

@@ -1,0 +1,200 @@
+"""Which feedback belongs together: clusters of embeddings on the unit sphere, their centroids and radii.
+
+Greedy leader clustering (Hartigan, Clustering Algorithms, 1975, §3.2): a vector joins the nearest centroid if that is
+near enough, else it founds a cluster. It needs one pass, no number of clusters, and takes new vectors without moving
+old ones. Distances are cosine distances, 1 - x·y, as in the store's search.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+
+import numpy as np
+import numpy.typing as npt
+
+from perfuse.errors import InvalidRequest
+
+Vectors = npt.NDArray[np.float32]
+_ROUNDS = 4
+_CHUNK = 1024
+_ROUNDING = 1e-6
+"""A vector of length 1 may be this far from itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Vectors that belong together.
+
+    Args:
+        name: stays the same while the cluster grows.
+        centroid: `[width]`, of length 1.
+        size: how many vectors it stands for.
+    """
+
+    name: str
+    centroid: Vectors
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Clustering:
+    """The clusters, the known ones first, and for each vector the index of its own."""
+
+    clusters: tuple[Cluster, ...]
+    members: npt.NDArray[np.int64]
+
+
+def unit(vectors: npt.ArrayLike) -> Vectors:
+    """`[n, width]` vectors scaled to length 1.
+
+    Raises:
+        InvalidRequest: one is not finite, or has no direction.
+    """
+    rows = np.atleast_2d(np.asarray(vectors, dtype=np.float64))
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    if not (np.isfinite(lengths) & (lengths > 0)).all():
+        wrong = int(np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))[0])
+        raise InvalidRequest(f"expected finite vectors other than zero; row {wrong} is not")
+    return np.asarray(rows / lengths, dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Whitening:
+    """Makes embeddings comparable: what varies among unrelated requests anyway counts less.
+
+    Args:
+        mean: `[width]`, of the reference.
+        matrix: `[width, width]`.
+    """
+
+    mean: Vectors
+    matrix: Vectors
+
+    @classmethod
+    def of(cls, reference: npt.ArrayLike, shrink: float = 0.01) -> Whitening:
+        """The transform W = V (Λ + shrink · mean(Λ))^(-1/2) for the covariance V Λ Vᵀ of `reference` `[n, width]`.
+
+        PCA whitening with shrunk eigenvalues (Kessy, Lewin & Strimmer, The American Statistician 72, 2018), for
+        sentence embeddings as in arXiv 2103.15316. A new operation in known structures is a small change of a hidden
+        state that is mostly about the structure; whitened, it is what stands out.
+        """
+        rows = np.asarray(reference, dtype=np.float64)
+        mean = rows.mean(axis=0)
+        values, directions = np.linalg.eigh(np.atleast_2d(np.cov(rows - mean, rowvar=False)))
+        scale = 1 / np.sqrt(np.maximum(values, 0) + shrink * values.mean())
+        return cls(np.asarray(mean, dtype=np.float32), np.asarray(directions * scale, dtype=np.float32))
+
+    def unit(self, vectors: npt.ArrayLike) -> Vectors:
+        """`[n, width]` embeddings, whitened and scaled to length 1."""
+        return unit((np.atleast_2d(np.asarray(vectors, dtype=np.float32)) - self.mean) @ self.matrix)
+
+
+def cluster(vectors: Vectors, reach: float, known: Sequence[Cluster] = ()) -> Clustering:
+    """Sort vectors into the known clusters and new ones; the order of arrival does not matter.
+
+    What no known centroid has within `reach` founds clusters: the vector that has most others within reach is the
+    first, what it reaches goes with it, and so on. New centroids are then moved to the mean of the vectors nearest to
+    them a few times, as in k-means. Known centroids stand for `size` vectors already and move by what they gain.
+
+    Args:
+        vectors: `[n, width]`, of length 1.
+        reach: largest cosine distance at which vectors belong together.
+        known: clusters found before.
+    """
+    order = np.lexsort(vectors.T)
+    rows = vectors[order]
+    _, distance = assign(rows, known)
+    new = _founded(rows[distance > reach], reach)
+    nearest, _ = assign(rows, [*known, *new])
+    for _ in range(_ROUNDS):
+        new = [_joined(replace(c, size=0), rows[nearest == i]) for i, c in enumerate(new, len(known)) if i in nearest]
+        before, (nearest, _) = nearest, assign(rows, [*known, *new])
+        if np.array_equal(before, nearest):
+            break
+    grown = [_joined(c, rows[nearest == i]) for i, c in enumerate(known)]
+    grown += [replace(c, size=int((nearest == i).sum())) for i, c in enumerate(new, len(known))]
+    members = np.empty(len(rows), np.int64)
+    members[order] = nearest
+    return Clustering(tuple(grown), members)
+
+
+def radius(
+    vectors: Vectors, centroid: Vectors, *, share: float = 0.95, outsiders: Vectors | None = None, leak: float = 0.01
+) -> float:
+    """Cosine distance from `centroid` within which requests belong to its members.
+
+    Alone, the members decide: a `share` of them lies within. With outsiders, at most a share `leak` of these does, and
+    where the members end before the outsiders begin, the radius lies in the middle between them.
+
+    Args:
+        vectors: `[n, width]`, the members; at least one.
+        centroid: `[width]`.
+        share: of the members; an order statistic, so it holds on the members exactly.
+        outsiders: `[m, width]`, requests that do not belong, such as the base model's own tasks.
+        leak: of the outsiders.
+    """
+    inside = np.sort(_distances(vectors, centroid))
+    end = float(inside[min(math.ceil(share * len(inside)), len(inside)) - 1])
+    if outsiders is None or len(outsiders) == 0:
+        return end
+    outside = np.sort(_distances(outsiders, centroid))
+    allowed = math.floor(leak * len(outside))
+    if allowed >= len(outside):
+        return end
+    beginning = float(np.nextafter(outside[allowed], np.float32(-1)))
+    return beginning if beginning < end else (end + beginning) / 2
+
+
+def reach_of(reference: Vectors, share: float = 0.01) -> float:
+    """Cosine distance within which only a `share` of the pairs of `reference` lies: nearer than chance brings them.
+
+    Embeddings of one model crowd in a cone, so distances mean something only beside those of unrelated requests.
+    """
+    pairs = np.triu_indices(len(reference), k=1)
+    return float(np.quantile((1 - reference @ reference.T)[pairs], share))
+
+
+def assign(vectors: Vectors, clusters: Sequence[Cluster]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """For each vector the index of the nearest cluster and the cosine distance to it; infinite where there is none."""
+    if not clusters:
+        return np.zeros(len(vectors), np.int64), np.full(len(vectors), np.inf, np.float32)
+    similarity = vectors @ np.stack([c.centroid for c in clusters]).T
+    nearest = similarity.argmax(axis=1)
+    return nearest, np.float32(1) - similarity[np.arange(len(vectors)), nearest]
+
+
+def _distances(vectors: Vectors, centroid: Vectors) -> Vectors:
+    return np.float32(1) - vectors @ centroid
+
+
+def _joined(grown: Cluster, gained: Vectors) -> Cluster:
+    """The cluster with more vectors: the mean of all, back on the sphere; where they cancel out it stays."""
+    total = grown.centroid.astype(np.float64) * grown.size + gained.sum(axis=0, dtype=np.float64)
+    length = float(np.linalg.norm(total))
+    centroid = (total / length).astype(np.float32) if length > 0 else grown.centroid
+    return Cluster(grown.name, centroid, grown.size + len(gained))
+
+
+def _founded(rows: Vectors, reach: float) -> list[Cluster]:
+    """Greedy cover: the row with most others within reach leads them, until none is left."""
+    near = np.zeros(len(rows), np.int64)
+    for start in range(0, len(rows), _CHUNK):
+        near[start : start + _CHUNK] = _near(rows[start : start + _CHUNK], rows, reach)
+    left = np.arange(len(rows))
+    found = []
+    while len(left):
+        leader = rows[left[near[left].argmax()]]
+        with_it = _distances(rows[left], leader) <= max(reach, _ROUNDING)
+        gone, left = left[with_it], left[~with_it]
+        name = "c_" + sha256(leader.tobytes()).hexdigest()[:16]
+        found.append(_joined(Cluster(name, leader, 0), rows[gone]))
+        near[left] -= _near(rows[left], rows[gone], reach)
+    return found
+
+
+def _near(rows: Vectors, others: Vectors, reach: float) -> npt.NDArray[np.int64]:
+    """For each row how many of the others lie within reach."""
+    return np.asarray((rows @ others.T >= 1 - reach).sum(axis=1), dtype=np.int64)

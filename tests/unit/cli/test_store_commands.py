@@ -1,0 +1,191 @@
+"""`perfuse store` on real stores: what it prints, what it says of damage, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from perfuse.cli.app import main
+from perfuse.store import Store, TableSpec
+
+SCHEMA = pa.schema([pa.field("id", pa.string(), nullable=False), ("text", pa.string())])
+NOTES = TableSpec("notes", SCHEMA, "id")
+Perfuse = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def perfuse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Perfuse:
+    """Runs the command line; gives exit code, stdout and stderr."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["perfuse", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return (int(ended.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+def rows(*ids: str) -> pa.Table:
+    return pa.table({"id": list(ids), "text": ["x" * 40] * len(ids)}, schema=SCHEMA)
+
+
+def log_of(data: Path) -> Path:
+    (log,) = (data / "store" / "wal").iterdir()
+    return log
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> tuple[Path, list[int]]:
+    """A data directory whose store has 4 commits, and where each begins and the last one ends."""
+    with Store(tmp_path / "store") as store:
+        ends = [log_of(tmp_path).stat().st_size]
+    with Store(tmp_path / "store", [NOTES]) as store:
+        ends.append(log_of(tmp_path).stat().st_size)
+        for ids in (["a", "b"], ["c"], ["a"]):
+            store.put(NOTES, rows(*ids))
+            ends.append(log_of(tmp_path).stat().st_size)
+    return tmp_path, ends
+
+
+def flip(path: Path, byte: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[byte] ^= 1
+    path.write_bytes(content)
+
+
+def test_an_empty_store(perfuse: Perfuse, tmp_path: Path) -> None:
+    Store(tmp_path / "store").close()
+    code, out, err = perfuse("store", "stats", "--data-dir", str(tmp_path))
+    stats = json.loads(out)
+    assert len(bytes.fromhex(stats.pop("store"))) == 16
+    assert stats == {"path": str(tmp_path / "store"), "epoch": 1, "lsn": 0, "log_bytes": 64, "tables": {}}
+    assert (code, err) == (0, "")
+    code, out, err = perfuse("store", "verify", "--data-dir", str(tmp_path))
+    assert (code, json.loads(out), err) == (0, {"records": 0, "bytes": 64, "lsn": 0}, "")
+
+
+def test_a_filled_store_counts_rows_that_are_there_and_versions_that_are_kept(
+    perfuse: Perfuse, filled: tuple[Path, list[int]]
+) -> None:
+    data, ends = filled
+    code, out, err = perfuse("store", "stats", "--data-dir", str(data))
+    stats = json.loads(out)
+    assert (code, err) == (0, "")
+    assert (stats["epoch"], stats["lsn"], stats["log_bytes"]) == (2, 4, ends[4])
+    assert stats["tables"] == {"notes": {"rows": 3, "versions": 4, "fingerprint": NOTES.fingerprint}}
+    code, out, err = perfuse("store", "verify", "--data-dir", str(data))
+    assert (code, json.loads(out), err) == (0, {"records": 4, "bytes": ends[4], "lsn": 4}, "")
+
+
+@pytest.mark.parametrize("command", ["stats", "verify"])
+def test_json_is_what_is_printed_anyhow(perfuse: Perfuse, filled: tuple[Path, list[int]], command: str) -> None:
+    data = str(filled[0])
+    assert perfuse("store", command, "--json", "--data-dir", data) == perfuse("store", command, "--data-dir", data)
+
+
+def test_the_data_directory_may_come_from_the_environment(
+    perfuse: Perfuse, filled: tuple[Path, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PERFUSE_DATA_DIR", str(filled[0]))
+    code, out, _ = perfuse("store", "verify")
+    assert (code, json.loads(out)["records"]) == (0, 4)
+
+
+def test_looking_changes_no_file_and_hinders_no_owner(perfuse: Perfuse, filled: tuple[Path, list[int]]) -> None:
+    data, _ = filled
+    with Store(data / "store", [NOTES]) as owner:
+        files = [path for path in (data / "store").rglob("*") if path.is_file()]
+        before = [(path, path.read_bytes(), path.stat().st_mtime_ns) for path in files]
+        assert json.loads(perfuse("store", "stats", "--data-dir", str(data))[1])["lsn"] == 4
+        assert json.loads(perfuse("store", "verify", "--data-dir", str(data))[1])["lsn"] == 4
+        assert [(path, path.read_bytes(), path.stat().st_mtime_ns) for path in files] == before
+        owner.put(NOTES, rows("d"))
+        assert json.loads(perfuse("store", "stats", "--data-dir", str(data))[1])["tables"]["notes"]["rows"] == 4
+        assert json.loads(perfuse("store", "verify", "--data-dir", str(data))[1])["records"] == 5
+
+
+@pytest.mark.parametrize("command", ["stats", "verify"])
+class TestDamage:
+    """The file is named, the store left as it is, and the exit code is 1."""
+
+    def refusal(self, perfuse: Perfuse, command: str, data: Path) -> str:
+        files = [path for path in (data / "store").rglob("*") if path.is_file()]
+        before = [path.read_bytes() for path in files]
+        code, out, err = perfuse("store", command, "--data-dir", str(data))
+        assert (code, out) == (1, "")
+        assert [path.read_bytes() for path in files] == before
+        return err
+
+    def test_in_a_record(self, perfuse: Perfuse, filled: tuple[Path, list[int]], command: str) -> None:
+        data, begins = filled
+        flip(log_of(data), begins[2] + 40)
+        assert self.refusal(perfuse, command, data) == (
+            f"error: {log_of(data)}: the record of LSN 3 at byte {begins[2]} is damaged, but the later LSN 4 at byte "
+            f"{begins[3]} is whole; restore the store from a copy\n"
+        )
+
+    def test_a_log_that_was_cut(self, perfuse: Perfuse, filled: tuple[Path, list[int]], command: str) -> None:
+        data, begins = filled
+        os.truncate(log_of(data), begins[3] + 8)
+        assert self.refusal(perfuse, command, data) == (
+            f"error: {log_of(data)}: LSN 4 was acknowledged, but the log is whole only up to LSN 3 at byte "
+            f"{begins[3]}; restore the store from a copy\n"
+        )
+
+    def test_a_log_that_is_gone(self, perfuse: Perfuse, filled: tuple[Path, list[int]], command: str) -> None:
+        data, _ = filled
+        log = log_of(data)
+        log.unlink()
+        assert self.refusal(perfuse, command, data) == (
+            f"error: {log} is missing, but {data / 'store' / 'commit'} says that there was a store; "
+            "restore the store from a copy\n"
+        )
+
+    def test_in_the_header(self, perfuse: Perfuse, filled: tuple[Path, list[int]], command: str) -> None:
+        data, _ = filled
+        flip(log_of(data), 20)
+        assert self.refusal(perfuse, command, data) == (f"error: {log_of(data)}: the log's header fails its checksum\n")
+
+    def test_in_the_commit_page(self, perfuse: Perfuse, filled: tuple[Path, list[int]], command: str) -> None:
+        data, _ = filled
+        flip(data / "store" / "commit", 20)
+        assert self.refusal(perfuse, command, data) == (
+            f"error: {data / 'store' / 'commit'}: the commit page fails its checksum\n"
+        )
+
+
+@pytest.mark.parametrize("command", ["stats", "verify"])
+def test_bytes_behind_the_last_acknowledged_record_are_no_damage(
+    perfuse: Perfuse, filled: tuple[Path, list[int]], command: str
+) -> None:
+    data, ends = filled
+    with log_of(data).open("ab") as log:
+        log.write(b"half a record that a killed owner left")
+    code, out, err = perfuse("store", command, "--data-dir", str(data))
+    assert (code, json.loads(out)["lsn"], err) == (0, 4, "")
+    assert log_of(data).stat().st_size == ends[4] + 38
+
+
+@pytest.mark.parametrize("command", ["stats", "verify"])
+@pytest.mark.parametrize("there", ["nothing", "a file", "an empty folder", "a folder of something else"])
+def test_a_directory_without_a_store(perfuse: Perfuse, tmp_path: Path, command: str, there: str) -> None:
+    path = tmp_path / "store"
+    if there == "a file":
+        path.write_text("this is no store")
+    elif there != "nothing":
+        path.mkdir()
+    if there == "a folder of something else":
+        (path / "notes.txt").write_text("this is no log")
+    assert perfuse("store", command, "--data-dir", str(tmp_path)) == (
+        2,
+        "",
+        f"error: there is no store at {path}\nhint:  give the --data-dir of a server\n",
+    )
+    assert not (path / "LOCK").exists()
