@@ -32,13 +32,14 @@ class ArrowEngine:
     Args:
         models: model folders; the shipped ones if empty.
         device: "auto", "cpu" or "cuda".
+        dtype: what text models compute in: "bf16", "f32", or "auto" for bf16 where the device multiplies it natively.
 
     Raises:
         CheckpointError: a model file is missing, damaged or of another layout.
     """
 
-    def __init__(self, models: Sequence[Path] = (), *, device: str = "auto") -> None:
-        self._loaded: Loaded = load(models, device=device)
+    def __init__(self, models: Sequence[Path] = (), *, device: str = "auto", dtype: str = "auto") -> None:
+        self._loaded: Loaded = load(models, device, dtype)
 
     @property
     def models(self) -> list[str]:

@@ -22,6 +22,7 @@ from pydantic_settings import (
 from perfuse.errors import ConfigError
 
 Device = Literal["auto", "cpu", "cuda"]
+DType = Literal["auto", "bf16", "f32"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -42,6 +43,7 @@ class ServeConfig(BaseSettings):
         0, description="compute threads per engine; 0: cores / workers"
     )
     device: Device = Field("auto", description="where engines compute")
+    dtype: DType = Field("auto", description="what text models compute in; auto: bf16 where it is native, else f32")
     queue: str = Field("sqlite", description='"sqlite" (in the data directory) or "redis://host:port/db"')
     max_backlog_seconds: Annotated[float, Field(gt=0)] = Field(
         10.0, description="seconds of admitted work per engine beyond which requests get 429"

@@ -152,7 +152,7 @@ class EnginePool:
             )
         ready = [link for link in self._links if link.ready]
         for link in ready:
-            if link.backlog_now() < link.backlog_limit:
+            if link.backlog_now() < link.backlog_limit * (0.5 if link.full else 1.0):  # a smaller job may yet fit
                 return None
         return _full(ready) if ready else None
 

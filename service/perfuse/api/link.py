@@ -162,14 +162,14 @@ class EngineLink(asyncio.Protocol):
         """Seconds of admitted work, from the last advertisement less the time passed since."""
         return max(0.0, self._backlog - (self._clock() - self._heard_at))
 
-    def load(self) -> tuple[bool, float, int]:
-        """Order of preference: answering, least work, fewest jobs."""
+    def load(self) -> tuple[bool, bool, float, int]:
+        """Order of preference: answering, taking jobs, least work, fewest jobs."""
         stale = self._clock() - self._heard_at > _STALE_SECONDS
-        return stale, self.backlog_now() + self.unanswered * self._mean_seconds, len(self.jobs)
+        return stale, self.full, self.backlog_now() + self.unanswered * self._mean_seconds, len(self.jobs)
 
     def overloaded(self, seconds: float) -> None:
         """It refused a job because it has this much to do."""
-        self._advertised(max(self._backlog, seconds, self.backlog_limit))
+        self._advertised(seconds)
         self.full = True
 
     def _advertised(self, backlog: float) -> None:

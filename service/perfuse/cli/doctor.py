@@ -9,7 +9,7 @@ import time
 from importlib import metadata
 from pathlib import Path
 from statistics import median
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,9 @@ from perfuse import __version__
 from perfuse.cli.options import Json
 from perfuse.cli.terminal import emit, emit_json
 from perfuse.errors import PerfuseError
+
+if TYPE_CHECKING:
+    import torch
 
 _PACKAGES = ("torch", "numpy", "pyarrow", "tokenizers", "fastapi", "uvicorn", "redis", "mujoco")
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8", "asimd", "bf16")
@@ -72,9 +75,25 @@ def _version(package: str) -> str | None:
 def _torch() -> dict[str, object]:
     try:
         import torch
+
+        from perfuse.models.precision import DTYPES
     except ImportError as error:
         return {"torch": f"error: {error}"}
-    return {"torch_threads": torch.get_num_threads(), "cuda": torch.cuda.is_available()}
+    speeds = {name: round(_gigaflops(dtype)) for name, dtype in DTYPES.items()}
+    return {"torch_threads": torch.get_num_threads(), "cuda": torch.cuda.is_available(), "cpu_gflops": speeds}
+
+
+def _gigaflops(dtype: torch.dtype, rows: int = 128, width: int = 256, seconds: float = 0.05) -> float:
+    """Speed of a multiplication of the size that the small models do, with torch's own threads."""
+    import torch
+
+    left, right = torch.ones(rows, width, dtype=dtype), torch.ones(4 * width, width, dtype=dtype)
+    times: list[float] = []
+    while sum(times) < seconds:
+        started = time.perf_counter()
+        torch.nn.functional.linear(left, right)
+        times.append(time.perf_counter() - started)
+    return 2 * rows * width * 4 * width / median(times) / 1e9
 
 
 def _models() -> dict[str, object]:

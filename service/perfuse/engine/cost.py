@@ -43,7 +43,6 @@ class _KeyCost:
     seconds: float = 0.0
     rows_seconds: float = 0.0
     per_row: dict[int, _Average] = field(default_factory=dict)
-    recent: float = FIRST_GUESS_SECONDS
 
     def observe(self, rows: int, seconds: float) -> None:
         self.count += 1
@@ -57,7 +56,6 @@ class _KeyCost:
             self.per_row[bucket] = _Average(seconds / rows, self.count)
         else:
             average.add(seconds / rows, self.count)
-        self.recent = seconds / rows if self.count == 1 else self.recent + SMOOTH * (seconds / rows - self.recent)
 
     def line(self) -> tuple[float, float]:
         """(a, b) in seconds, both >= 0. One row count alone says nothing of the slope: half and half is assumed."""
@@ -126,8 +124,9 @@ class CostModel:
         return self._batches.get(key, _KeyCost()).line()
 
     def seconds_per_row(self, key: BatchKey) -> float:
-        """Seconds of engine time per row of late, at the batch sizes that really occurred."""
-        return self._batches[key].recent if key in self._batches else FIRST_GUESS_SECONDS
+        """Seconds of engine time per row of late: full batches count for as many rows as they had."""
+        cost = self._batches.get(key)
+        return FIRST_GUESS_SECONDS if cost is None else cost.seconds / cost.rows
 
     def row_cap(self, key: BatchKey) -> int:
         """Most rows to take: doubled from one while that makes a row cheaper by at least `min_gain`."""

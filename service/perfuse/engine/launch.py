@@ -117,6 +117,7 @@ class EngineLaunch(Launch, frozen=True, kw_only=True):
     data_dir: str = ""
     models: list[str] = msgspec.field(default_factory=list)
     device: str = "auto"
+    dtype: str = "auto"
     threads: int = 1
     backlog_limit: float = 10.0
     reproducible: bool = False

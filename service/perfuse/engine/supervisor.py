@@ -226,6 +226,7 @@ class Supervisor:
                 data_dir=str(self._home.path),
                 models=[str(path.resolve()) for path in config.model],
                 device=config.device,
+                dtype=config.dtype,
                 threads=threads,
                 backlog_limit=config.max_backlog_seconds,
                 reproducible=config.reproducible,

@@ -75,9 +75,11 @@ class Loaded(Protocol):
 
 
 class Load(Protocol):
-    """Loads model folders (none: the shipped ones) for a device. Raises CheckpointError."""
+    """Loads model folders (none: the shipped ones) for a device and a dtype. Raises CheckpointError."""
 
-    def __call__(self, folders: Sequence[Path] = (), *, device: str = "auto") -> Loaded: ...  # noqa: D102
+    def __call__(  # noqa: D102
+        self, folders: Sequence[Path] = (), *, device: str = "auto", dtype: str = "auto"
+    ) -> Loaded: ...
 
 
 def main(load: Load = shipped.load) -> int:
@@ -95,7 +97,7 @@ def main(load: Load = shipped.load) -> int:
             as_json=launch.log_json,
             log_dir=Path(launch.data_dir) / "logs" if launch.data_dir else None,
         )
-        loaded = load([Path(path) for path in launch.models], device=launch.device)
+        loaded = load([Path(path) for path in launch.models], device=launch.device, dtype=launch.dtype)
         recorder = FlightRecorder(Path(launch.flight))
         engine = Engine(
             loaded.pipelines,

@@ -18,6 +18,7 @@ from perfuse.diffusion.blocks import NEVER, attends
 from perfuse.errors import CheckpointError
 from perfuse.models.call import Call, Network, Output
 from perfuse.models.lora import grouped
+from perfuse.models.precision import pick_dtype
 from perfuse.models.tokenizer import NULL, TextTokenizer
 from perfuse.models.unified import DiffusionConfig, UnifiedScoreNetwork
 
@@ -125,7 +126,7 @@ class LoadedText:
 
 
 def save_text(folder: Path, config: TextConfig, weights: Mapping[str, Tensor], tokenizer: TextTokenizer) -> None:
-    """Write a model folder; weights are stored as bf16, as they are served."""
+    """Write a model folder; weights are stored as bf16."""
     folder.mkdir(parents=True, exist_ok=True)
     stored = {name: weight.detach().to("cpu", torch.bfloat16).contiguous() for name, weight in weights.items()}
     save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
@@ -174,8 +175,8 @@ def read_config(folder: Path) -> TextConfig:
     return TextConfig(network=shape, **rest)
 
 
-def load_text(folder: Path, device: str = "cpu") -> LoadedText:
-    """The text model in `folder`, computing in the dtype it is stored in.
+def load_text(folder: Path, device: str = "cpu", dtype: str = "auto") -> LoadedText:
+    """The text model in `folder`, stored as bf16, computing in the dtype of `pick_dtype`.
 
     Raises:
         CheckpointError: a file is missing, damaged, of another layout, or the tokenizer is not the model's.
@@ -190,9 +191,10 @@ def load_text(folder: Path, device: str = "cpu") -> LoadedText:
         )
     network = UnifiedScoreNetwork(config.network)
     weights = read_weights(folder, network)
-    network.to(next(iter(weights.values())).dtype).load_state_dict(weights)
+    network.load_state_dict(weights)
+    network.to(device, pick_dtype(dtype, device))
     size = sum(weight.numel() for weight in weights.values())
-    return LoadedText(TextNetwork(network.to(device), config.label), tokenizer, config, size)
+    return LoadedText(TextNetwork(network, config.label), tokenizer, config, size)
 
 
 def read_weights(folder: Path, network: UnifiedScoreNetwork, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
@@ -221,7 +223,7 @@ def untrained_text(config: TextConfig, tokenizer: TextTokenizer, seed: int = 0) 
     """The same model with random weights, as a baseline."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = UnifiedScoreNetwork(config.network).to(torch.bfloat16)
+        network = UnifiedScoreNetwork(config.network).to(pick_dtype())
     size = sum(p.numel() for p in network.parameters())
     return LoadedText(TextNetwork(network, f"{config.label}-untrained"), tokenizer, config, size)
 

@@ -14,6 +14,7 @@ from safetensors import safe_open
 
 from perfuse.errors import CheckpointError, ConfigError
 from perfuse.models.planner import Planner, load_planner
+from perfuse.models.precision import name_of, pick_dtype
 from perfuse.models.text import load_text
 from perfuse.pipelines.contract import Pipeline
 from perfuse.pipelines.text import TextModel, TextPipeline
@@ -27,7 +28,7 @@ HINT = "point --model at a folder written by `perfuse train`, or leave it out fo
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """What `GET /models` tells of a model."""
+    """What `GET /models` tells of a model; `dtype` is the one it computes in."""
 
     name: str
     modality: Literal["text", "trajectory"]
@@ -75,28 +76,35 @@ def architecture(folder: Path) -> str:
     return name
 
 
-def load(folders: Sequence[Path] = (), device: str = "auto") -> Loaded:
+def load(folders: Sequence[Path] = (), device: str = "auto", dtype: str = "auto") -> Loaded:
     """Load model folders, the shipped ones if none are given.
+
+    Args:
+        folders: written by `perfuse train`.
+        device: see `pick_device`.
+        dtype: of text models, see `pick_dtype`; planners compute in fp32.
 
     Raises:
         CheckpointError: a folder holds no model of a known architecture, or a damaged one.
         ConfigError: the device is not there, or two models have the same name.
     """
     where = pick_device(device)
+    computing = name_of(pick_dtype(dtype, where))
     texts: dict[str, TextModel] = {}
     planners: list[Planner] = []
     models: list[LoadedModel] = []
     for folder in folders or shipped_folders():
         kind = architecture(folder)
         if kind == "unified-text":
-            read = load_text(folder, where)
+            read = load_text(folder, where, dtype)
             limits = {"limit": read.config.limit, "length": read.config.length}
             texts[read.config.name] = TextModel(read.network, read.tokenizer, **limits)
-            models.append(_described(folder, read.network.name, "text", read.config.limit))
+            models.append(LoadedModel(read.network.name, "text", read.parameters, computing, read.config.limit))
         elif kind == "planner":
             planner = load_planner(folder, where)
             planners.append(planner)
-            models.append(_described(folder, planner.network.name, "trajectory", planner.config.tokens))
+            size = _parameters(folder)
+            models.append(LoadedModel(planner.network.name, "trajectory", size, "f32", planner.config.tokens))
         else:
             raise CheckpointError(
                 f"{folder / 'config.json'} names the architecture {kind!r}; expected 'unified-text' or 'planner'",
@@ -108,12 +116,10 @@ def load(folders: Sequence[Path] = (), device: str = "auto") -> Loaded:
     return _loaded(texts, planners, models)
 
 
-def _described(folder: Path, name: str, modality: Literal["text", "trajectory"], limit: int) -> LoadedModel:
-    """What the header of the weights file says: numbers and the dtype of the largest tensor."""
+def _parameters(folder: Path) -> int:
+    """How many numbers the weights file holds, by its header."""
     with safe_open(folder / "model.safetensors", "pt") as file:
-        slices = [file.get_slice(key) for key in file.keys()]  # noqa: SIM118 (not a mapping)
-        sizes = [(math.prod(part.get_shape()), str(part.get_dtype())) for part in slices]
-    return LoadedModel(name, modality, sum(size for size, _ in sizes), max(sizes)[1].lower(), limit)
+        return sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118 (not a mapping)
 
 
 def shipped_folders() -> list[Path]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from perfuse.errors import CheckpointError
+from perfuse.models.precision import pick_dtype
 
 log = logging.getLogger(__name__)
 BatchT = TypeVar("BatchT")
@@ -33,7 +34,7 @@ class TrainerConfig:
         warmup: steps of linear warm-up.
         decay: weight decay of matrices.
         ema: decay of the average of the weights, which is what is shipped.
-        dtype: of the forward and backward pass; master weights are fp32.
+        dtype: of the forward and backward pass, `pick_dtype`'s where none is given; master weights are fp32.
         save_every: seconds between checkpoints.
         device: where to compute.
     """
@@ -45,7 +46,7 @@ class TrainerConfig:
     warmup: int = 100
     decay: float = 0.05
     ema: float = 0.997
-    dtype: torch.dtype = torch.bfloat16
+    dtype: torch.dtype | None = None
     save_every: float = 180.0
     device: str = "cpu"
     steps: int | None = None
@@ -86,7 +87,7 @@ class Trainer(Generic[BatchT]):
         self.progress = Progress()
         self.master = {name: p.detach().float().clone().requires_grad_() for name, p in self.trained()}
         self.average = {name: p.detach().clone() for name, p in self.master.items()}
-        model.to(device=config.device, dtype=config.dtype)
+        model.to(device=config.device, dtype=config.dtype or pick_dtype(device=config.device))
         matrices = [p for name, p in self.master.items() if p.ndim == 2 and ".blocks." in name and "adapt" not in name]
         others = [p for p in self.master.values() if not any(p is m for m in matrices)]
         self.optimisers: list[torch.optim.Optimizer] = [

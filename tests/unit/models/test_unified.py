@@ -15,6 +15,7 @@ from perfuse.errors import CheckpointError
 from perfuse.models.call import Call
 from perfuse.models.heads import TextProjectionHead
 from perfuse.models.layers import attend, rotate, rotations, sinusoidal
+from perfuse.models.precision import pick_dtype
 from perfuse.models.text import TextConfig, TextNetwork, load_text, save_text, untrained_text
 from perfuse.models.tokenizer import TextTokenizer
 from perfuse.models.unified import DiffusionConfig, SharedTransformer, UnifiedScoreNetwork, parameters
@@ -178,7 +179,7 @@ def test_a_saved_model_is_read_back(tmp_path: Path, tokenizer: TextTokenizer) ->
     assert read.network.name == "tiny@3"
     assert read.tokenizer.encode(CODE) == tokenizer.encode(CODE)
     assert read.parameters == parameters(UnifiedScoreNetwork(small(tokenizer.size)))
-    assert read.network.forward([call(read.network, 7)])[0]["logits"].dtype == torch.bfloat16
+    assert read.network.forward([call(read.network, 7)])[0]["logits"].dtype == pick_dtype()
     blank = untrained_text(read.config, read.tokenizer)
     assert blank.network.name == "tiny@3-untrained"
     assert blank.parameters == read.parameters
