@@ -9,7 +9,7 @@ import asyncio
 import os
 import signal
 
-from perfuse.api.engines import EnginePool
+from perfuse.dispatch.engines import EnginePool
 from perfuse.engine import launch as launching
 from perfuse.engine import nursery
 from perfuse.errors import ConfigError, PerfuseError

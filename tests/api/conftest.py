@@ -13,7 +13,7 @@ import pytest
 
 from perfuse.api.app import create_app
 from perfuse.api.auth import KeyEntry, Keyring
-from perfuse.api.pool import AcceptedEvent, Completed, Event, PreviewEvent
+from perfuse.dispatch.pool import AcceptedEvent, Completed, Event, PreviewEvent
 from perfuse.errors import Overloaded, PerfuseError
 from perfuse.queue.inbox_sqlite import SqliteInbox
 from perfuse.queue.ledger import Generation, LedgerUnavailable

@@ -10,8 +10,8 @@ import pytest
 from pydantic import TypeAdapter
 
 from perfuse.api import generate
-from perfuse.api.pool import PreviewEvent, RestartedEvent
 from perfuse.api.schemas import DiffuseAnswer, GenerationAnswer, PlanAnswer
+from perfuse.dispatch.pool import PreviewEvent, RestartedEvent
 from perfuse.errors import NonFiniteOutput
 from perfuse.requests import Goal, Preview, TextRequest, TrajectoryRequest
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from perfuse.api.engines import EnginePool
-from perfuse.api.pool import Completed, Event, RestartedEvent
+from perfuse.dispatch.engines import EnginePool
+from perfuse.dispatch.pool import Completed, Event, RestartedEvent
 from perfuse.engine import flight
 from perfuse.engine.launch import EXIT_CHECKPOINT
 from perfuse.errors import GenerationFailed, NonFiniteOutput, PerfuseError, WorkerKilled

@@ -23,9 +23,9 @@ from perfuse.api import openapi
 from perfuse.api.auth import Keyring
 from perfuse.api.generate import Front
 from perfuse.api.middleware import BodyLimit, HotPaths, LocalGate, RequestContext, exchange_of
-from perfuse.api.pool import Pool
 from perfuse.api.problems import MethodNotAllowed, response_of, unforeseen
 from perfuse.api.routes import diffuse, feedback, generations, health, models, plan
+from perfuse.dispatch.pool import Pool
 from perfuse.errors import NotFound, PerfuseError
 from perfuse.ids import Minter
 from perfuse.metrics import Metrics

@@ -17,9 +17,9 @@ from starlette.types import Receive, Scope, Send
 from perfuse import logging
 from perfuse.api.connection import WHEN_GONE
 from perfuse.api.generate import Asked, Front, generate
-from perfuse.api.pool import AcceptedEvent, Event, PreviewEvent, RestartedEvent
 from perfuse.api.problems import encode, problem_of, response_of, unforeseen
 from perfuse.api.waiting import Arm, Stopped, unless
+from perfuse.dispatch.pool import AcceptedEvent, Event, PreviewEvent, RestartedEvent
 from perfuse.errors import PerfuseError
 
 _log = logging.get(__name__)

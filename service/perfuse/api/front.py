@@ -17,7 +17,7 @@ from perfuse import logging
 from perfuse.api.app import create_app
 from perfuse.api.auth import Keyring, check_exposure, load_keys
 from perfuse.api.connection import Connection
-from perfuse.api.engines import EnginePool
+from perfuse.dispatch.engines import EnginePool
 from perfuse.engine import launch
 from perfuse.errors import PerfuseError
 from perfuse.ids import load_secret

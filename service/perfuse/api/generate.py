@@ -15,10 +15,10 @@ from starlette.requests import ClientDisconnect, Request
 from perfuse import logging, metrics
 from perfuse.api.auth import Keyring, Principal, Scope
 from perfuse.api.middleware import Exchange, exchange_of
-from perfuse.api.pool import Completed, Event, Pool
 from perfuse.api.problems import MalformedBody, invalid_fields
 from perfuse.api.schemas import DiffuseText, Head, PlanOutcome, PlanTrajectory, Tail, TextOutcome, TimingMs
 from perfuse.api.waiting import Stopped, unless
+from perfuse.dispatch.pool import Completed, Event, Pool
 from perfuse.errors import NotFound, Overloaded, Unavailable
 from perfuse.ids import Minter
 from perfuse.queue.inbox import Inbox

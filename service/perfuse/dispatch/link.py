@@ -13,7 +13,7 @@ from typing import Protocol, cast
 import msgspec
 
 from perfuse import logging, wire
-from perfuse.api.pool import Event
+from perfuse.dispatch.pool import Event
 from perfuse.engine import flight
 
 _log = logging.get(__name__)
@@ -62,7 +62,7 @@ class PendingJob:
 
 
 class Pool(Protocol):
-    """Who owns the links (`perfuse.api.engines.EnginePool`)."""
+    """Who owns the links (`perfuse.dispatch.engines.EnginePool`)."""
 
     def link_ready(self, link: EngineLink) -> None:
         """It can take jobs."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from enum import Enum, auto
 
-from perfuse.api.link import PendingJob
+from perfuse.dispatch.link import PendingJob
 
 _CRASHES_BEFORE_SUSPICION = 2
 _SOLO_CRASHES = 2

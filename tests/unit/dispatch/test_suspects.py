@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from perfuse import wire
-from perfuse.api.link import PendingJob
-from perfuse.api.suspects import Verdict, judge
+from perfuse.dispatch.link import PendingJob
+from perfuse.dispatch.suspects import Verdict, judge
 from perfuse.requests import TextRequest
 
 FREE, S, C = Verdict.INNOCENT, Verdict.SUSPECT, Verdict.CULPRIT

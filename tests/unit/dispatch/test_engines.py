@@ -10,9 +10,9 @@ import pytest
 import pytest_asyncio
 
 from perfuse import wire
-from perfuse.api import engines as pools
-from perfuse.api.engines import EnginePool
-from perfuse.api.pool import AcceptedEvent, Completed, Event, PreviewEvent, RestartedEvent
+from perfuse.dispatch import engines as pools
+from perfuse.dispatch.engines import EnginePool
+from perfuse.dispatch.pool import AcceptedEvent, Completed, Event, PreviewEvent, RestartedEvent
 from perfuse.engine.flight import FlightRecorder, note_end
 from perfuse.errors import DeadlineExceeded, InvalidRequest, Overloaded, PerfuseError, Unavailable, WorkerKilled
 from perfuse.requests import Preview, TextOutput, TextRequest, TextResult

@@ -1,4 +1,4 @@
-"""What the routes need of the engines, and the events of a running request. `perfuse.api.engines.EnginePool` is one."""
+"""What is needed of the engines, and the events of a running request. `EnginePool` of `engines.py` is one."""
 
 from __future__ import annotations
 

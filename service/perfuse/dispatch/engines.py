@@ -2,7 +2,7 @@
 
 `EnginePool.run` sends a request to the ready engine with the least backlog and waits. No task is made
 per request. The requests of a dead engine are sent again; who is suspected of having killed it is decided in
-`perfuse.api.suspects`. While no engine is ready, requests wait for one, so a restart costs time and loses nothing.
+`perfuse.dispatch.suspects`. While no engine is ready, requests wait for one, so a restart costs time and loses nothing.
 
 An engine is asked about `WINDOW` requests at a time. Of a thousand that come at once the first few fill its backlog,
 and the rest is refused here, without being sent.
@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from perfuse import logging, wire
-from perfuse.api.link import Accepting, EngineLink, PendingJob
-from perfuse.api.pool import AcceptedEvent, Completed, Event, PreviewEvent, RestartedEvent
-from perfuse.api.suspects import Verdict, judge
+from perfuse.dispatch.link import Accepting, EngineLink, PendingJob
+from perfuse.dispatch.pool import AcceptedEvent, Completed, Event, PreviewEvent, RestartedEvent
+from perfuse.dispatch.suspects import Verdict, judge
 from perfuse.engine import flight
 from perfuse.errors import DeadlineExceeded, Overloaded, PerfuseError, Unavailable, WorkerKilled
 from perfuse.requests import Preview, Request
