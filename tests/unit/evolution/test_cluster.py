@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perfuse.adaptation.whitening import Vectors, Whitening, unit
 from perfuse.errors import InvalidRequest
-from perfuse.evolution.cluster import Vectors, Whitening, assign, cluster, radius, reach_of, unit
+from perfuse.evolution.cluster import assign, cluster, radius, reach_of
 
 WIDTH = 24
 REACH = 0.25
