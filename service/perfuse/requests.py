@@ -14,6 +14,12 @@ FinishReason = Literal["complete", "deadline", "length", "syntax"]
 PlanStatus = Literal["verified", "unverified", "infeasible", "timeout"]
 
 
+AUTO = "auto"
+"""`adaptation`: what was learned for requests like this one."""
+NONE = "none"
+"""`adaptation`: the base model."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextRequest:
     """Fill text: `prefix + fill + suffix`, conditioned on `prompt`.
@@ -21,6 +27,7 @@ class TextRequest:
     `template` (text with `<mask>` or `<mask:N>` marks) is another way to write prefix and suffix.
     `length` is the number of tokens the fill may take (model default if None), `steps` the most forwards (None: as
     many as the sampler wants), `temperature` 0 the most likely token, `guidance` the classifier-free scale (1 = off).
+    `adaptation` is "auto" (what was learned for requests like this one), "none" (the base model), or an id.
     """
 
     prompt: str = ""
@@ -36,6 +43,7 @@ class TextRequest:
     guidance: float = 1.0
     seed: int = 0
     n: int = 1
+    adaptation: str = AUTO
     reproducible: bool = False
 
 
@@ -53,11 +61,77 @@ class TextOutput:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Attribution:
+    """What was learned and took part in an answer.
+
+    Attributes:
+        id: of the adaptation.
+        cluster: of the requests that it was learned for.
+        state: what it is there: "canary", "champion", …
+        distance: cosine distance of the request from the cluster's centre; None where it was asked for by id.
+        weight: its share in the answer, in (0, 1].
+        gain: accuracy it won at the gate on requests of its cluster; None where that was not measured.
+        dataset: hash of the rows it was trained on.
+    """
+
+    id: str
+    cluster: str
+    state: str
+    distance: float | None
+    weight: float
+    gain: float | None
+    dataset: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TextResult:
-    """The outputs of a text request, in the order asked for."""
+    """The outputs of a text request, in the order asked for; empty `attribution`: the base model alone."""
 
     model: str
     outputs: tuple[TextOutput, ...]
+    attribution: tuple[Attribution, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedRequest:
+    """Vectors of prompts, as requests are compared by; the base model computes them, and nothing is random."""
+
+    prompts: tuple[str, ...]
+    model: str | None = None
+    seed: int = 0
+    reproducible: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedResult:
+    """One vector per prompt: little-endian float32, whitened, of length 1. `embedder` is the hash of what made them."""
+
+    model: str
+    embedder: str
+    vectors: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreRequest:
+    """How well `text` fills between `prefix` and `suffix` as `prompt` says; `adaptation` as in `TextRequest`."""
+
+    prompt: str = ""
+    prefix: str = ""
+    suffix: str = ""
+    text: str = ""
+    model: str | None = None
+    adaptation: str = NONE
+    seed: int = 0
+    reproducible: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreResult:
+    """`bits` is -log2 p of the `tokens` of the text, the null that ends it included, each after those before it."""
+
+    model: str
+    bits: float
+    tokens: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,8 +195,8 @@ class TrajectoryResult:
     engine: str = "diffusion"
 
 
-Request = TextRequest | TrajectoryRequest
-Result = TextResult | TrajectoryResult
+Request = TextRequest | TrajectoryRequest | EmbedRequest | ScoreRequest
+Result = TextResult | TrajectoryResult | EmbedResult | ScoreResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

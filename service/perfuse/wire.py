@@ -13,15 +13,39 @@ from typing import Literal
 import msgspec
 
 from perfuse import errors
-from perfuse.requests import Request, Result, TextRequest, TextResult, TrajectoryRequest, TrajectoryResult
+from perfuse.requests import (
+    EmbedRequest,
+    EmbedResult,
+    Request,
+    Result,
+    ScoreRequest,
+    ScoreResult,
+    TextRequest,
+    TextResult,
+    TrajectoryRequest,
+    TrajectoryResult,
+)
 
-PROTOCOL = 1
+PROTOCOL = 2
 MAX_FRAME = 64 * 1024 * 1024
 _LENGTH = struct.Struct(">I")
 
-Modality = Literal["text", "trajectory"]
-_REQUESTS: dict[str, type[Request]] = {"text": TextRequest, "trajectory": TrajectoryRequest}
-_RESULTS: dict[str, type[Result]] = {"text": TextResult, "trajectory": TrajectoryResult}
+Served = Literal["text", "trajectory"]
+"""What models are loaded for, and clients ask for."""
+Modality = Literal["text", "trajectory", "embedding", "score"]
+"""What an engine computes: also what the learning side reads from text models."""
+_REQUESTS: dict[str, type[Request]] = {
+    "text": TextRequest,
+    "trajectory": TrajectoryRequest,
+    "embedding": EmbedRequest,
+    "score": ScoreRequest,
+}
+_RESULTS: dict[str, type[Result]] = {
+    "text": TextResult,
+    "trajectory": TrajectoryResult,
+    "embedding": EmbedResult,
+    "score": ScoreResult,
+}
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -32,7 +56,7 @@ class ModelInfo(msgspec.Struct, frozen=True):
     """A loaded model: `name@version`, what it does, its size and the most it takes."""
 
     name: str
-    modality: Modality
+    modality: Served
     parameters: int
     dtype: str
     limit: int
@@ -52,7 +76,10 @@ class Hello(Message, frozen=True):
 
 
 class Submit(Message, frozen=True):
-    """Front → engine: run this request. `solo` asks for batches of this request alone (a suspect after a crash)."""
+    """Front → engine: run this request. `solo` asks for batches of this request alone (a suspect after a crash).
+
+    `tenant` is whose request it is: it meets nothing that was learned from another's.
+    """
 
     id: int
     modality: Modality
@@ -62,6 +89,7 @@ class Submit(Message, frozen=True):
     """Remaining at sending."""
     previews: bool = False
     solo: bool = False
+    tenant: str = ""
 
 
 class Cancel(Message, frozen=True):

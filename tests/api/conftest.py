@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx2
@@ -18,6 +18,7 @@ from perfuse.errors import Overloaded, PerfuseError
 from perfuse.queue.inbox_sqlite import SqliteInbox
 from perfuse.queue.ledger import Generation, LedgerUnavailable
 from perfuse.requests import (
+    Attribution,
     Candidates,
     Preview,
     Request,
@@ -42,6 +43,7 @@ class Asked:
     request: Request
     priority: int
     deadline_seconds: float | None
+    tenant: str = ""
 
 
 @dataclass
@@ -55,6 +57,7 @@ class ScriptedPool:
     previews: int = 0
     restarts: int = 0
     asked: list[Asked] = field(default_factory=list)
+    attribution: tuple[Attribution, ...] = ()
     cancelled: int = 0
     more_events: list[Event] = field(default_factory=list)
     models: list[ModelInfo] = field(
@@ -72,11 +75,12 @@ class ScriptedPool:
         modality: Modality,
         request: Request,
         *,
+        tenant: str = "",
         priority: int = 0,
         deadline_seconds: float | None = None,
         on_event: Callable[[Event], None] | None = None,
     ) -> Completed:
-        self.asked.append(Asked(modality, request, priority, deadline_seconds))
+        self.asked.append(Asked(modality, request, priority, deadline_seconds, tenant))
         if isinstance(self.error, PerfuseError):
             raise self.error
         tell = on_event or (lambda _: None)
@@ -96,9 +100,10 @@ class ScriptedPool:
             raise
         if self.error is not None:
             raise self.error
-        return Completed(
-            result=result_of(request), queue_seconds=0.0004, compute_seconds=0.021, lsn=8, restarts=self.restarts
-        )
+        result = result_of(request)
+        if isinstance(result, TextResult):
+            result = replace(result, attribution=self.attribution)
+        return Completed(result=result, queue_seconds=0.0004, compute_seconds=0.021, lsn=8, restarts=self.restarts)
 
 
 def result_of(request: Request) -> Result:

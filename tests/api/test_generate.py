@@ -13,7 +13,7 @@ from perfuse.api import generate
 from perfuse.api.schemas import DiffuseAnswer, GenerationAnswer, PlanAnswer
 from perfuse.dispatch.pool import PreviewEvent, RestartedEvent
 from perfuse.errors import NonFiniteOutput
-from perfuse.requests import Goal, Preview, TextRequest, TrajectoryRequest
+from perfuse.requests import Attribution, Goal, Preview, TextRequest, TrajectoryRequest
 
 TEXT = {"modality": "text", "prompt": "double it", "prefix": "a", "suffix": "b", "seed": 7}
 PLAN = {"domain": "trajectory", "environment": "maze2d-umaze", "state": [1, 1, 0, 0], "goal": {"position": [3, 1]}}
@@ -45,6 +45,7 @@ async def test_filling_text_answers_with_the_documented_body(client: httpx2.Asyn
         ],
         "confidence": 0.75,
         "steps_done": 5,
+        "attribution": [],
         "seed": 7,
         "snapshot": 8,
         "restarts": 0,
@@ -75,6 +76,52 @@ async def test_answers_are_as_openapi_says(client: httpx2.AsyncClient) -> None:
     TypeAdapter(DiffuseAnswer).validate_json(answer.content, extra="forbid")
     found = await client.get(f"/generations/{answer.json()['id']}")
     TypeAdapter(GenerationAnswer).validate_json(found.content, extra="forbid")
+
+
+async def test_an_answer_names_what_was_learned_and_the_ledger_keeps_it(
+    client: httpx2.AsyncClient, pool, ledger
+) -> None:
+    learned = Attribution(
+        id="ad_" + "0" * 32, cluster="c_1", state="champion", distance=0.25, weight=1.0, gain=None, dataset="d"
+    )
+    pool.attribution = (learned,)
+    answer = await client.post("/diffuse", json={**TEXT, "adaptation": learned.id})
+    assert pool.asked[0].request.adaptation == learned.id
+    assert answer.json()["attribution"] == [
+        {
+            "id": learned.id,
+            "cluster": "c_1",
+            "state": "champion",
+            "distance": 0.25,
+            "weight": 1.0,
+            "gain": None,
+            "dataset": "d",
+        }
+    ]
+    TypeAdapter(DiffuseAnswer).validate_json(answer.content, extra="forbid")
+    (kept,) = ledger.kept.values()
+    assert kept.adaptations == (learned.id,)
+    await client.post("/plan", json=PLAN)
+    assert list(ledger.kept.values())[1].adaptations == ()
+
+
+@pytest.mark.parametrize("asked", ["ad_1", "best", "", "ad_" + "G" * 32, "AUTO", "none\n"])
+async def test_what_is_no_adaptation_is_refused(client: httpx2.AsyncClient, pool, asked: str) -> None:
+    answer = await client.post("/diffuse", json={**TEXT, "adaptation": asked})
+    body = answer.json()
+    assert (answer.status_code, body["code"], body["field"]) == (422, "invalid_request", "/adaptation")
+    assert body["detail"] == (
+        f"/adaptation: string should match pattern '^(auto|none|ad_[0-9a-f]{{32}})$', got {asked!r}"
+    )
+    assert not pool.asked
+
+
+async def test_engines_are_told_whose_request_it_is(serve, pool) -> None:
+    async with serve(keys=True) as client:
+        for tenant in ("a", "b"):
+            headers = {"authorization": f"Bearer generate-key-of-{tenant}"}
+            assert (await client.post("/diffuse", json=TEXT, headers=headers)).status_code == 200
+        assert [asked.tenant for asked in pool.asked] == ["a", "b"]
 
 
 async def test_a_seed_is_drawn_and_returned_when_none_is_given(client: httpx2.AsyncClient, pool) -> None:
@@ -108,9 +155,10 @@ async def test_a_generation_can_be_read_back(client: httpx2.AsyncClient) -> None
             "guidance": 1.0,
             "seed": 7,
             "n": 1,
+            "adaptation": "auto",
             "reproducible": False,
         },
-        "result": {"outputs": answer["outputs"], "confidence": 0.75, "steps_done": 5},
+        "result": {"outputs": answer["outputs"], "confidence": 0.75, "steps_done": 5, "attribution": []},
     }
 
 

@@ -10,7 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perfuse import errors, wire
-from perfuse.requests import Goal, TextOutput, TextRequest, TextResult, TrajectoryRequest
+from perfuse.requests import (
+    Attribution,
+    EmbedRequest,
+    EmbedResult,
+    Goal,
+    Request,
+    ScoreRequest,
+    ScoreResult,
+    TextOutput,
+    TextRequest,
+    TextResult,
+    TrajectoryRequest,
+)
 
 SUBMIT = wire.Submit(
     id=3, modality="text", request=wire.pack(TextRequest(prompt="add two", steps=8)), deadline_seconds=1.5
@@ -56,9 +68,11 @@ def test_engine_messages_come_back() -> None:
             "trajectory",
             TrajectoryRequest(environment="maze2d-umaze", state=(1.0, 1.0, 0.0, 0.0), goal=Goal(position=(3.0, 1.0))),
         ),
+        ("embedding", EmbedRequest(prompts=("a", "b"))),
+        ("score", ScoreRequest(prompt="a", text="b", adaptation="none")),
     ],
 )
-def test_requests_come_back_as_they_were(modality: wire.Modality, request_: TextRequest | TrajectoryRequest) -> None:
+def test_requests_come_back_as_they_were(modality: wire.Modality, request_: Request) -> None:
     body = wire.FrameReader().feed(wire.frame(wire.Submit(id=1, modality=modality, request=wire.pack(request_))))[0]
     message = wire.decode_front(body)
     assert isinstance(message, wire.Submit)
@@ -69,8 +83,13 @@ def test_results_come_back_as_they_were() -> None:
     output = TextOutput(
         text="ab", fill="b", finish_reason="complete", confidence=0.5, steps_done=1, forwards=2, token_ids=(1, 2)
     )
-    result = TextResult(model="m@1", outputs=(output,))
+    learned = Attribution(id="ad", cluster="c", state="canary", distance=0.5, weight=1.0, gain=None, dataset="d")
+    result = TextResult(model="m@1", outputs=(output,), attribution=(learned,))
     assert wire.unpack_result("text", wire.pack(result)) == result
+    vectors = EmbedResult(model="m@1", embedder="e", vectors=(b"\0\0\x80?",))
+    assert wire.unpack_result("embedding", wire.pack(vectors)) == vectors
+    bits = ScoreResult(model="m@1", bits=1.5, tokens=2)
+    assert wire.unpack_result("score", wire.pack(bits)) == bits
 
 
 def test_every_error_crosses_the_wire_as_itself() -> None:

@@ -23,7 +23,7 @@ from perfuse.errors import NotFound, Overloaded, Unavailable
 from perfuse.ids import Minter
 from perfuse.queue.inbox import Inbox
 from perfuse.queue.ledger import Generation, Kind, Ledger, LedgerUnavailable
-from perfuse.requests import TextResult
+from perfuse.requests import TextResult, TrajectoryResult
 
 _log = logging.get(__name__)
 _encode = msgspec.json.Encoder().encode
@@ -133,6 +133,7 @@ async def generate(front: Front, asked: Asked, on_event: Callable[[Event], None]
         done = await front.pool.run(
             body.served_as,
             record,
+            tenant=asked.principal.tenant,
             priority=body.priority,
             deadline_seconds=None if body.deadline_ms is None else body.deadline_ms / 1000,
             on_event=on_event,
@@ -144,7 +145,8 @@ async def generate(front: Front, asked: Asked, on_event: Callable[[Event], None]
         front.meter.shed("unavailable")
         raise
     front.meter.generated(asked.kind, done.queue_seconds, done.compute_seconds, done.restarts)
-    outcome = msgspec.Raw(_encode(_outcome(done)))
+    shown, adaptations = _outcome(done)
+    outcome = msgspec.Raw(_encode(shown))
     identity = front.minter.mint(asked.principal.tenant)
     generation = Generation(
         id=front.minter.inside(identity),
@@ -156,6 +158,7 @@ async def generate(front: Front, asked: Asked, on_event: Callable[[Event], None]
         snapshot=done.lsn,
         request=msgspec.Raw(_encode(record)),
         result=outcome,
+        adaptations=adaptations,
     )
     recorded = await _record(front, generation)
     head = Head(id=identity, model=done.result.model)
@@ -171,9 +174,12 @@ async def generate(front: Front, asked: Asked, on_event: Callable[[Event], None]
     return joined(_encode(head), bytes(outcome), _encode(tail))
 
 
-def _outcome(done: Completed) -> TextOutcome | PlanOutcome:
-    result = done.result
-    return TextOutcome.of(result) if isinstance(result, TextResult) else PlanOutcome.of(result)
+def _outcome(done: Completed) -> tuple[TextOutcome | PlanOutcome, tuple[str, ...]]:
+    """What clients see, and the ids of the adaptations that took part."""
+    if isinstance(done.result, TextResult):
+        return TextOutcome.of(done.result), tuple(each.id for each in done.result.attribution)
+    assert isinstance(done.result, TrajectoryResult)
+    return PlanOutcome.of(done.result), ()
 
 
 async def _record(front: Front, generation: Generation) -> bool:

@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from perfuse.queue.ledger import Kind
 from perfuse.requests import (
+    AUTO,
+    Attribution,
     Candidates,
     FinishReason,
     Goal,
@@ -27,7 +29,7 @@ from perfuse.requests import (
     TrajectoryResult,
     Verification,
 )
-from perfuse.wire import Modality
+from perfuse.wire import Served
 
 MAX_SEED = 2**63 - 1
 _MINTED_SEED_BITS = 53
@@ -65,7 +67,7 @@ class _Common(Body):
 class DiffuseText(_Common):
     """Fill text between `prefix` and `suffix` (or at the marks of `template`), as `prompt` says."""
 
-    served_as: ClassVar[Modality] = "text"
+    served_as: ClassVar[Served] = "text"
 
     modality: Literal["text"]
     prompt: str = Field("", description="what to write, in words")
@@ -79,6 +81,9 @@ class DiffuseText(_Common):
     temperature: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = Field(0.0, description="0: most likely")
     guidance: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = Field(1.0, description="1: off")
     n: Annotated[int, Field(ge=1, le=64)] = Field(1, description="number of outputs")
+    adaptation: Annotated[str, Field(pattern=r"^(auto|none|ad_[0-9a-f]{32})$")] = Field(
+        AUTO, description="auto: what was learned for requests like this one; none: the base model; or an id"
+    )
 
     def record(self, seed: int) -> TextRequest:
         """The engine's request."""
@@ -96,6 +101,7 @@ class DiffuseText(_Common):
             guidance=self.guidance,
             seed=seed,
             n=self.n,
+            adaptation=self.adaptation,
             reproducible=self.reproducible,
         )
 
@@ -110,7 +116,7 @@ class PlanGoal(Body):
 class PlanTrajectory(_Common):
     """Plan a trajectory from `state` to `goal`."""
 
-    served_as: ClassVar[Modality] = "trajectory"
+    served_as: ClassVar[Served] = "trajectory"
 
     domain: Literal["trajectory"]
     environment: Annotated[str, Field(min_length=1, max_length=200)]
@@ -156,11 +162,15 @@ class FilledText:
 
 @dataclass(kw_only=True)
 class TextOutcome:
-    """What was generated. `confidence` is the mean over the outputs, `steps_done` the most of any."""
+    """What was generated. `confidence` is the mean over the outputs, `steps_done` the most of any.
+
+    `attribution` names what was learned and took part; empty: the base model alone.
+    """
 
     outputs: tuple[FilledText, ...]
     confidence: float
     steps_done: int
+    attribution: tuple[Attribution, ...]
 
     @classmethod
     def of(cls, result: TextResult) -> TextOutcome:
@@ -180,6 +190,7 @@ class TextOutcome:
             outputs=outputs,
             confidence=sum(output.confidence for output in outputs) / max(1, len(outputs)),
             steps_done=max((output.steps_done for output in outputs), default=0),
+            attribution=result.attribution,
         )
 
 
@@ -264,7 +275,7 @@ class ModelAnswer:
     """One served model; `limit` is the longest canvas in tokens, or the number of plan tokens."""
 
     name: str
-    modality: Modality
+    modality: Served
     parameters: int
     dtype: str
     limit: int

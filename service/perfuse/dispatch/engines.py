@@ -161,6 +161,7 @@ class EnginePool:
         modality: wire.Modality,
         request: Request,
         *,
+        tenant: str = "",
         priority: int = 0,
         deadline_seconds: float | None = None,
         on_event: Callable[[Event], None] | None = None,
@@ -170,6 +171,7 @@ class EnginePool:
         Args:
             modality: which pipeline.
             request: its request record.
+            tenant: whose it is.
             priority: larger is sooner.
             deadline_seconds: seconds from now after which the best so far is wanted.
             on_event: told of admission, previews (only then are they made) and restarts; must not block.
@@ -194,6 +196,7 @@ class EnginePool:
             since=now,
             future=asyncio.get_running_loop().create_future(),
             on_event=on_event,
+            tenant=tenant,
         )
         self._place(job)
         try:

@@ -41,6 +41,7 @@ class PendingJob:
         solo: a suspect; asks for batches of its own.
         solo_crashes: engines that died while it ran as a suspect.
         outside: engines that somebody ended from outside while they had it.
+        tenant: whose it is.
     """
 
     id: int
@@ -59,6 +60,7 @@ class PendingJob:
     solo: bool = False
     solo_crashes: int = 0
     outside: int = 0
+    tenant: str = ""
 
 
 class Pool(Protocol):
@@ -194,6 +196,7 @@ class EngineLink(asyncio.Protocol):
                 deadline_seconds=deadline_seconds,
                 previews=job.previews,
                 solo=job.solo,
+                tenant=job.tenant,
             )
         )
 

@@ -73,6 +73,7 @@ class Pool(Protocol):
         modality: Modality,
         request: Request,
         *,
+        tenant: str = "",
         priority: int = 0,
         deadline_seconds: float | None = None,
         on_event: Callable[[Event], None] | None = None,

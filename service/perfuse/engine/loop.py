@@ -253,7 +253,8 @@ class Engine:
 
     def _key(self, job: Job, call: Call) -> BatchKey:
         reproducible = self._reproducible or job.request.reproducible
-        return BatchKey(call.network.name, call.network.key(call), reproducible, job.id if job.solo else None)
+        adapted = call.adaptation.id if reproducible and call.adaptation is not None else None
+        return BatchKey(call.network.name, call.network.key(call), reproducible, job.id if job.solo else None, adapted)
 
     def _offload_done(self, running: Running, done: Future[object]) -> None:
         self._offloaded -= 1
@@ -298,15 +299,16 @@ class Engine:
         self.counters.rows += len(rows)
         self.counters.compute_seconds += computed - started
         self.counters.host_seconds += ended - computed
-        self.cost.observe(batch.key._replace(solo=None), len(rows), ended - started)
+        self.cost.observe(batch.key.kind, len(rows), ended - started)
 
     def _forward(self, batch: Batch, rows: Sequence[Call]) -> list[Outcome]:
         if batch.key.reproducible:
             return self._computer.compute_reproducible(rows)
-        blocks = self.cost.blocks(batch.key, len(rows))
+        kind = batch.key.kind
+        blocks = self.cost.blocks(kind, len(rows))
         started = self._clock()
         outcomes = self._computer.compute(rows, blocks)
-        self.cost.observe_split(batch.key, len(rows), blocks, self._clock() - started)
+        self.cost.observe_split(kind, len(rows), blocks, self._clock() - started)
         return outcomes
 
     def _deliver(self, batch: Batch, jobs: Sequence[int], outcomes: Sequence[Outcome]) -> None:

@@ -29,6 +29,7 @@ class Job:
         deadline: on the engine's clock, None for none.
         previews: whether somebody watches.
         solo: compute its rows in batches of their own (a suspect after a crash).
+        tenant: whose it is.
     """
 
     id: int
@@ -38,6 +39,7 @@ class Job:
     deadline: float | None = None
     previews: bool = False
     solo: bool = False
+    tenant: str = ""
 
 
 class Sink(Protocol):
@@ -131,6 +133,11 @@ class EngineRun:
         self._clock = clock
         self._reported_at: float | None = None
         self._step_seconds = 0.0
+
+    @property
+    def tenant(self) -> str:
+        """Whose request it is."""
+        return self._job.tenant
 
     @property
     def snapshot(self) -> Snapshot:

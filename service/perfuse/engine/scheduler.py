@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from typing import NamedTuple, Protocol
 
@@ -28,12 +29,19 @@ class BatchKey(NamedTuple):
         shape: the network's own key of the call.
         reproducible: computed in blocks of a fixed number of rows.
         solo: the only job whose rows may be in the batch (a suspect after a crash), or None.
+        adaptation: of reproducible rows: their sums depend on how many rows share an adaptation.
     """
 
     network: str
     shape: Hashable
     reproducible: bool = False
     solo: int | None = None
+    adaptation: str | None = None
+
+    @property
+    def kind(self) -> BatchKey:
+        """What the cost depends on: neither whose rows they are nor which adaptation they carry."""
+        return self._replace(solo=None, adaptation=None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,12 +140,13 @@ class Scheduler:
         batch = Batch(key)
         passed: list[tuple[float, int, PendingCall]] = []
         patience = 1.0 + backlog / BACKLOG_SECONDS
-        peers, cap = 0, self._caps.row_cap(key)
+        seconds = partial(self._caps.batch_seconds, key.kind)
+        peers, cap = 0, self._caps.row_cap(key.kind)
         while heap and len(batch.calls) < cap:
             entry = heapq.heappop(heap)
             if entry[2].size <= PEER * lead[2].size:
                 peers += 1
-            elif self._caps.batch_seconds(key, len(batch.calls) + 1) > patience * self._caps.batch_seconds(key, peers):
+            elif seconds(len(batch.calls) + 1) > patience * seconds(peers):
                 passed.append(entry)
                 continue
             batch.calls.append(entry[2])

@@ -199,6 +199,7 @@ class EngineServer:
             deadline=deadline,
             previews=message.previews,
             solo=message.solo,
+            tenant=message.tenant,
         )
 
     def _cancel(self, identity: int) -> None:

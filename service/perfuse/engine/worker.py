@@ -46,7 +46,7 @@ class Model(Protocol):
     @property
     def name(self) -> str: ...  # noqa: D102
     @property
-    def modality(self) -> wire.Modality: ...  # noqa: D102
+    def modality(self) -> wire.Served: ...  # noqa: D102
     @property
     def parameters(self) -> int: ...  # noqa: D102
     @property

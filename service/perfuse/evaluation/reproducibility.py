@@ -25,7 +25,7 @@ from perfuse.evaluation.load import Server, ask, serving
 from perfuse.pipelines.alone import AloneRun, run_alone
 from perfuse.pipelines.shipped import Loaded, load
 from perfuse.planning.mazes import MAZES
-from perfuse.requests import Goal, Request, Result, TextRequest, TextResult, TrajectoryRequest
+from perfuse.requests import Goal, Request, Result, TextRequest, TextResult, TrajectoryRequest, TrajectoryResult
 
 PROMPTS = (
     "Write a function that doubles every number of a list.",
@@ -72,7 +72,7 @@ def digest(result: Result) -> str:
         for output in result.outputs:
             state.update(struct.pack(f"<{len(output.token_ids)}q", *output.token_ids))
             state.update(struct.pack("<d", output.confidence))
-    elif result.trajectory is not None:
+    elif isinstance(result, TrajectoryResult) and result.trajectory is not None:
         for row in result.trajectory.states:
             state.update(struct.pack(f"<{len(row)}d", *row))
     return state.hexdigest()

@@ -41,6 +41,7 @@ class AloneRun:
         self,
         seed: int,
         *,
+        tenant: str = "",
         reproducible: bool = False,
         deadline: float | None = None,
         snapshot: Snapshot | None = None,
@@ -48,12 +49,18 @@ class AloneRun:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._seed = seed
+        self._tenant = tenant
         self._reproducible = reproducible
         self._deadline = deadline
         self._snapshot = snapshot or EmptySnapshot()
         self._on_preview = on_preview
         self._clock = clock
         self.forwards = 0
+
+    @property
+    def tenant(self) -> str:
+        """Whose request it is, as given at construction."""
+        return self._tenant
 
     @property
     def snapshot(self) -> Snapshot:
@@ -63,7 +70,7 @@ class AloneRun:
     async def forward(self, *calls: Call) -> tuple[Output, ...]:
         """Outputs of all calls, one batch per key. Raises NonFiniteOutput."""
         outputs: list[Output | None] = [None] * len(calls)
-        for indices in _by_key(calls).values():
+        for indices in _by_key(calls, apart=self._reproducible).values():
             rows = [calls[i] for i in indices]
             for i, output in zip(indices, self._compute(rows), strict=True):
                 if not finite(output):
@@ -110,10 +117,12 @@ def finite(output: Output) -> bool:
     return all(bool(torch.isfinite(tensor.sum())) for tensor in output.values())
 
 
-def _by_key(calls: Sequence[Call]) -> dict[Hashable, list[int]]:
+def _by_key(calls: Sequence[Call], *, apart: bool) -> dict[Hashable, list[int]]:
+    """Indices of the calls that may be computed together; with `apart` those of different adaptations may not."""
     groups: defaultdict[Hashable, list[int]] = defaultdict(list)
     for i, call in enumerate(calls):
-        groups[call.network.name, call.network.key(call)].append(i)
+        adapted = call.adaptation.id if apart and call.adaptation is not None else None
+        groups[call.network.name, call.network.key(call), adapted].append(i)
     return groups
 
 

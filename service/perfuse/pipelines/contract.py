@@ -46,6 +46,11 @@ class Run(Protocol):
     """All a pipeline sees of its surroundings."""
 
     @property
+    def tenant(self) -> str:
+        """Whose request it is; nothing that was learned from another's may take part."""
+        ...
+
+    @property
     def snapshot(self) -> Snapshot:
         """The store view pinned at admission."""
         ...

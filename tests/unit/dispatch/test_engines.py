@@ -127,9 +127,10 @@ async def error_of(task: asyncio.Task[Completed]) -> PerfuseError:
 
 async def test_events_and_result_of_a_request(pool: EnginePool, engines: list[FakeEngine]) -> None:
     events: list[Event] = []
-    task = ask(pool, "hello", priority=3, deadline_seconds=9.0, on_event=events.append)
+    task = ask(pool, "hello", tenant="a", priority=3, deadline_seconds=9.0, on_event=events.append)
     (submit,) = await engines[0].submitted()
     assert (submit.modality, submit.priority, submit.previews, submit.solo) == ("text", 3, True, False)
+    assert submit.tenant == "a"
     assert submit.deadline_seconds == pytest.approx(9.0, abs=0.5)
     engines[0].say(wire.Accepted(id=submit.id, backlog=0.5, lsn=812))
     engines[0].say(wire.PreviewFrame(id=submit.id, step=1, of=4, body={"canvas": "h"}))

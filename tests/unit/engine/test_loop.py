@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import quantiles
 
 import pytest
@@ -23,6 +23,7 @@ from perfuse.errors import (
     Overloaded,
 )
 from perfuse.models.call import Call, Output
+from perfuse.models.lora import Adaptation
 from perfuse.pipelines.contract import Run
 from perfuse.requests import TextRequest, TextResult
 from scripted import FakeClock, Recorder, ScriptedNetwork, ScriptedPipeline
@@ -214,6 +215,35 @@ def test_reproducible_rows_run_in_blocks_of_exactly_r(build: Callable[..., Bench
     bench.engine.run_until_idle()
     assert {len(batch) for batch in bench.network.batches} == {4}
     assert set(bench.sink.results) == {0, 1, 2, 3, 4, 5, 9}
+
+
+ADAPTATIONS = {name: Adaptation(name, 1, 1.0, ()) for name in ("x", "y")}
+
+
+class AdaptedPipeline(ScriptedPipeline):
+    """Its calls carry the adaptation that the prompt names."""
+
+    def call(self, request: TextRequest) -> Call:
+        return replace(super().call(request), adaptation=ADAPTATIONS.get(request.prompt))
+
+
+def test_reproducible_rows_of_two_adaptations_never_share_a_block(build: Callable[..., Bench]) -> None:
+    bench = build(AdaptedPipeline, cost=CostModel(max_rows=64))
+    for job, prompt in enumerate(["x", "y", "base", "x", "y", "base"] * 2):
+        bench.submit(job, prompt, reproducible=True, steps=2)
+    bench.engine.run_until_idle()
+    assert not bench.sink.errors
+    assert all(len({call.adaptation for call in batch}) == 1 for batch in bench.network.batches)
+    assert all(len(batch) == 4 for batch in bench.network.batches)
+    assert len(bench.engine.cost.snapshot()) == 1
+
+
+def test_other_rows_of_several_adaptations_share_batches(build: Callable[..., Bench]) -> None:
+    bench = build(AdaptedPipeline, cost=CostModel(max_rows=64))
+    for job, prompt in enumerate(["x", "y", "base"] * 4):
+        bench.submit(job, prompt, steps=3)
+    bench.engine.run_until_idle()
+    assert max(len({call.adaptation for call in batch}) for batch in bench.network.batches) == 3
 
 
 def test_the_whole_server_can_be_reproducible(build: Callable[..., Bench]) -> None:

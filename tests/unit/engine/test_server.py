@@ -119,10 +119,11 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 async def test_hello_then_the_state_then_answers(bench: Bench) -> None:
     front = await bench.front()
     assert await front.hear(heartbeats=True) == bench.jobs.heartbeat(0.0)
-    front.submit(5, priority=2, deadline_seconds=3.0, solo=True)
+    front.submit(5, priority=2, deadline_seconds=3.0, solo=True, tenant="a")
     assert await front.hear() == wire.Accepted(id=5, backlog=0.25, lsn=7)
     job = bench.jobs.jobs[5]
     assert (job.modality, job.priority, job.solo, job.previews) == ("text", 2, True, False)
+    assert job.tenant == "a"
     assert job.request == TextRequest(prompt="p")
     assert job.deadline is not None
     bench.jobs.out().finished(5, TextResult(model="m", outputs=()), 0.1, 0.2)
