@@ -6,7 +6,6 @@ neither. The bytes are gone after `purge`, which sweeps blobs that no adaptation
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from typing import NamedTuple
 from perfuse.evolution.curate import Rules, curate
 from perfuse.evolution.learned import Learned
 from perfuse.evolution.promote import heir_of, leaving, serving
+from perfuse.evolution.rebuild import UNFINISHED, curated_of, jobs_of
 from perfuse.store import Snapshot
 from perfuse.store.aliases import step
 from perfuse.store.learning import (
@@ -32,8 +32,6 @@ from perfuse.store.learning import (
     memories,
 )
 from perfuse.store.store import Change
-
-_UNFINISHED = ("queued", "running")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +71,10 @@ def revoke(learned: Learned, tenant: str, source: str, now: float, rules: Rules 
         stopped = [
             replace(job, state="cancelled", reason=reason, changed=now)
             for job in JOBS.scan(snapshot, {"tenant": tenant})
-            if job.state in _UNFINISHED and not set(gone).isdisjoint(job.feedback)
+            if job.state in UNFINISHED and not set(gone).isdisjoint(job.feedback)
         ]
         bases = {a.cluster: a.base for a in retired} | {job.cluster: job.base for job in stopped}
-        rebuild = _rebuilding(tenant, bases, left, f"rebuild without {source!r}", now)
+        rebuild = jobs_of(tenant, bases, left, f"rebuild without {source!r}", now)
         changes += [*withdrawing, *(JOBS.put(job) for job in (*stopped, *rebuild))]
         forgotten, forgetting = _forgetting(snapshot, tenant, source)
         identities = tuple(a.id for a in retired), tuple(rebuild), tuple(job.id for job in stopped)
@@ -94,9 +92,7 @@ def retire_foreign(learned: Learned, tenant: str, base: str, now: float) -> Take
         reason = f"trained on another base model; the present one is {base}"
         changes, retired = _retiring(learned, snapshot, tenant, every, foreign, reason, now)
         bases = dict.fromkeys((a.cluster for a in retired), base)
-        rows = _listed(snapshot, tenant)
-        left = _curated(rows, {row.id: row.state for row in rows})
-        rebuild = _rebuilding(tenant, bases, left, f"rebuild on {base}", now)
+        rebuild = jobs_of(tenant, bases, curated_of(snapshot, tenant), f"rebuild on {base}", now)
         changes += [JOBS.put(job) for job in rebuild]
         return Taken(tuple(a.id for a in retired), tuple(rebuild)), changes
 
@@ -163,33 +159,6 @@ def _without(
         return clean, None
     heir = heir_of(learned, snapshot, clean)
     return replace(clean, champion=None if heir is None else heir.id, previous=None), heir
-
-
-def _rebuilding(
-    tenant: str, bases: Mapping[str, str], curated: Mapping[str, Sequence[str]], reason: str, now: float
-) -> list[Job]:
-    """One job per cluster that has curated feedback left; its id follows from what it is trained on."""
-    jobs = []
-    for cluster, base in sorted(bases.items()):
-        feedback = tuple(sorted(curated.get(cluster, ())))
-        if feedback:
-            digest = hashlib.sha256("\n".join([tenant, cluster, base, *feedback]).encode()).hexdigest()[:32]
-            jobs.append(
-                Job(
-                    id=f"rebuild_{digest}",
-                    tenant=tenant,
-                    cluster=cluster,
-                    base=base,
-                    feedback=feedback,
-                    state="queued",
-                    attempt=0,
-                    adaptation=None,
-                    reason=reason,
-                    created=now,
-                    changed=now,
-                )
-            )
-    return jobs
 
 
 def _withdrawing(
