@@ -49,6 +49,17 @@ class ServeConfig(BaseSettings):
         10.0, description="seconds of admitted work per engine beyond which requests get 429"
     )
     max_body_bytes: Annotated[int, Field(ge=1024)] = Field(1_000_000, description="largest request body")
+    evolution: Literal["embedded", "off"] = Field(
+        "embedded", description="embedded: a worker beside the engines learns from feedback; off: feedback only waits"
+    )
+    train_after: Annotated[int, Field(ge=4, le=100_000)] = Field(
+        24, description="new verdicts on one kind of request after which an adaptation is trained"
+    )
+    train_steps: Annotated[int, Field(ge=1, le=100_000)] = Field(150, description="updates of a training")
+    train_minutes: Annotated[float, Field(gt=0, le=1440)] = Field(20.0, description="after which a training is ended")
+    canary_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.25, description="share of the matching requests that a canary answers"
+    )
     reproducible: bool = Field(False, description="treat every request as reproducible")  # noqa: FBT003
     keys: Path | None = Field(None, description="file of API keys: one YAML list of {key, tenant, scopes}")
     ledger_ttl_seconds: Annotated[float, Field(gt=0)] = Field(7 * 86400.0, description="how long generations are kept")

@@ -92,6 +92,43 @@ def reproducible(
     emit_json(measure(cases=cases, seed=seed).as_dict())
 
 
+@app.command()
+def learning(
+    *,
+    families: Annotated[str, typer.Option(help="names, separated by commas; four by default")] = "",
+    items: Annotated[int, typer.Option(help="corrections per family")] = 96,
+    tasks: Annotated[int, typer.Option(help="unseen tasks per family")] = 500,
+    anchors: Annotated[int, typer.Option(help="tasks of the base model")] = 1000,
+    seed: Annotated[int, typer.Option(help="draws the fourth family")] = 0,
+    wrong: Annotated[float, typer.Option(help="share of the corrections that are plausible and wrong")] = 0.0,
+    sources: Annotated[int, typer.Option(help="how many sources say the same")] = 1,
+    verified: Annotated[bool, typer.Option(help="send tests with the corrections")] = True,
+    shuffled: Annotated[bool, typer.Option("--shuffled", help="send each correction for another request")] = False,
+    json: AlwaysJson = False,
+) -> None:
+    """Whether a server learns new kinds of request from corrections, and keeps the old ones (simulated feedback)."""
+    import asyncio
+    import tempfile
+
+    from perfuse.evaluation import learning as evaluation
+
+    _begin(json=json)
+    how = evaluation.Teaching(wrong=wrong, verified=verified, sources=sources, shuffled=shuffled)
+    with tempfile.TemporaryDirectory(prefix="perfuse-learning-") as folder:
+        emit_json(
+            asyncio.run(
+                evaluation.demonstration(
+                    Path(folder),
+                    evaluation.named(families, seed),
+                    items=items,
+                    evaluated=tasks,
+                    anchors=anchors,
+                    how=how,
+                )
+            )
+        )
+
+
 def _begin(*, json: bool) -> None:
     logging.configure("eval", level="warning" if json else "info")
     if not json:

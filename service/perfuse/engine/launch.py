@@ -83,17 +83,32 @@ class FrontLaunch(Launch, frozen=True, kw_only=True):
     Attributes:
         engines: unix socket paths, one per engine.
         config: the fields of `ServeConfig` as JSON values; `port` is the one really bound.
+        evolution: unix socket of the evolution worker, "" if there is none.
     """
 
     part: ClassVar[str] = "front"
     engines: list[str]
     config: dict[str, object]
+    evolution: str = ""
 
     def settings(self) -> ServeConfig:
         """The configuration the server was started with."""
         from perfuse.config import ServeConfig
 
         return ServeConfig.model_validate(self.config)
+
+
+class EvolutionLaunch(Launch, frozen=True, kw_only=True):
+    """What the evolution worker gets; it listens for orders.
+
+    Attributes:
+        engines: unix socket paths, one per engine.
+        config: the fields of `ServeConfig` as JSON values.
+    """
+
+    part: ClassVar[str] = "evolution"
+    engines: list[str]
+    config: dict[str, object]
 
 
 class NurseryLaunch(Launch, frozen=True, kw_only=True):

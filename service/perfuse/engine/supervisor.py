@@ -30,16 +30,19 @@ from perfuse.errors import ConfigError
 _log = logging.get(__name__)
 
 POLL_SECONDS = 0.5
+ORDERS = "evolution.sock"
+"""Where the evolution worker takes orders, beside the engines' sockets."""
 _KILL_GRACE_SECONDS = 5.0
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 @dataclass(frozen=True, slots=True)
 class Commands:
-    """The command lines of the two nurseries (tests put scripted ones here)."""
+    """The command lines of the two nurseries and the evolution worker (tests put scripted ones here)."""
 
     front: Sequence[str] = (sys.executable, "-m", "perfuse.engine.nursery", "perfuse.api.front")
     engine: Sequence[str] = (sys.executable, "-m", "perfuse.engine.nursery", "perfuse.engine.worker")
+    evolution: Sequence[str] = (sys.executable, "-m", "perfuse.evolution.worker")
 
 
 def serve(config: ServeConfig, commands: Commands | None = None) -> int:
@@ -55,12 +58,13 @@ def serve(config: ServeConfig, commands: Commands | None = None) -> int:
         recover_store(home.path)
         listener = bind(config.host, config.port)
         engine_sockets = [home.bind(f"engine-{index}.sock") for index in range(config.workers)]
+        orders = home.bind(ORDERS) if config.evolution == "embedded" else None
         try:
             home.publish(address_of(listener))
-            supervisor = Supervisor(config, commands or Commands(), home, listener, engine_sockets)
+            supervisor = Supervisor(config, commands or Commands(), home, listener, engine_sockets, orders)
             return supervisor.run()
         finally:
-            for bound in [listener, *engine_sockets]:
+            for bound in [listener, *engine_sockets, *([orders] if orders else [])]:
                 bound.close()
 
 
@@ -101,17 +105,21 @@ class Supervisor:
         home: DataDirectory,
         listener: socket.socket,
         engine_sockets: Sequence[socket.socket],
+        orders: socket.socket | None = None,
     ) -> None:
         self._config = config
         self._commands = commands
         self._home = home
         self._listener = listener
         self._engine_sockets = engine_sockets
+        self._orders = orders
         self._stop_signals = 0
         self._endings = Endings()
         self._front_ready, ready = os.pipe()
         self._ready = ready
+        self._evolution_ready, self._evolving = os.pipe()
         os.set_blocking(self._front_ready, False)
+        os.set_blocking(self._evolution_ready, False)
         self._front_nursery = Nursery(commands.front, [listener.fileno(), ready])
         self._engine_nursery = Nursery(commands.engine, [bound.fileno() for bound in engine_sockets])
         self._nurseries = [
@@ -119,7 +127,12 @@ class Supervisor:
             Child("engine-nursery", self._engine_nursery.start, settled=lambda: self._engine_nursery.ready),
         ]
         self._engines = [self._engine(index) for index in range(config.workers)]
-        self._front = Child("front", self._spawn_front, settled=self._front_is_up)
+        self._front = Child("front", self._spawn_front, settled=lambda: _has_said(self._front_ready))
+        self._evolution = (
+            None
+            if orders is None
+            else Child("evolution", self._spawn_evolution, settled=lambda: _has_said(self._evolution_ready))
+        )
 
     def run(self) -> int:
         """Serve until told to stop, or until a child says that there is no hope."""
@@ -135,8 +148,8 @@ class Supervisor:
         finally:
             self._front_nursery.close()
             self._engine_nursery.close()
-            os.close(self._front_ready)
-            os.close(self._ready)
+            for pipe in (self._front_ready, self._ready, self._evolution_ready, self._evolving):
+                os.close(pipe)
             signal.set_wakeup_fd(previous_waker)
             for number, handler in previous.items():
                 signal.signal(number, handler)
@@ -150,7 +163,11 @@ class Supervisor:
 
     @property
     def _children(self) -> list[Child]:
-        return [*self._nurseries, self._front, *self._engines]
+        return [*self._nurseries, self._front, *self._engines, *self._learners]
+
+    @property
+    def _learners(self) -> list[Child]:
+        return [] if self._evolution is None else [self._evolution]
 
     def _watch(self, wakened: socket.socket) -> int:
         """Keep all children running; gives the exit code once there is a reason to stop."""
@@ -164,12 +181,21 @@ class Supervisor:
             for child in self._children:
                 child.kill_if_stuck(now, self._config.wedge_seconds)
                 status = child.reap(now)
+                if status is not None and child is self._evolution:
+                    self._consider_evolution(child, status)
+                    continue
                 if status is not None and status in launch.HOPELESS:
                     return status
                 if status is not None and child.cannot_start:
                     _log.critical("child_cannot_start", child=child.name, status=status_name(status))
                     return launch.EXIT_FAILED
         return 0
+
+    def _consider_evolution(self, child: Child, status: int) -> None:
+        """A server that cannot learn goes on answering."""
+        if status in launch.HOPELESS or child.cannot_start:
+            _log.critical("learning_is_off", status=status_name(status), hint="the log says why; restart to try again")
+            self._evolution = None
 
     def _pause(self, now: float) -> float:
         waits = (child.seconds_until_due(now) for child in self._children)
@@ -179,7 +205,7 @@ class Supervisor:
         """Let the front finish its requests, then the engines; kill what takes too long. A second signal hurries."""
         self._listener.close()
         patience = self._config.drain_seconds if code == 0 else 0.0
-        for group in ([self._front], [*self._engines, *self._nurseries]):
+        for group in ([self._front], [*self._learners, *self._engines, *self._nurseries]):
             deadline = time.monotonic() + patience + _KILL_GRACE_SECONDS
             for child in group:
                 child.signal(signal.SIGTERM)
@@ -202,15 +228,24 @@ class Supervisor:
                 listen_fd=self._listener.fileno(),
                 ready_fd=self._ready,
                 engines=[bound.getsockname() for bound in self._engine_sockets],
+                evolution="" if self._orders is None else self._orders.getsockname(),
                 config=launch.settings_of(self._config, self._listener.getsockname()[1]),
             )
         )
 
-    def _front_is_up(self) -> bool:
-        try:
-            return bool(os.read(self._front_ready, 64))
-        except BlockingIOError:
-            return False
+    def _spawn_evolution(self, incarnation: int) -> Process | None:
+        """Started once the engine nursery has imported torch: two imports at once delay the first answer."""
+        del incarnation
+        if self._orders is None or not self._engine_nursery.ready:
+            return None
+        record = launch.EvolutionLaunch(
+            parent=os.getpid(),
+            listen_fd=self._orders.fileno(),
+            ready_fd=self._evolving,
+            engines=[bound.getsockname() for bound in self._engine_sockets],
+            config=launch.settings_of(self._config, self._listener.getsockname()[1]),
+        )
+        return launch.spawn(self._commands.evolution, record, [self._orders.fileno(), self._evolving])
 
     def _engine(self, index: int) -> Child:
         config = self._config
@@ -250,6 +285,14 @@ class Supervisor:
 
         child = Child(f"engine-{index}", spawn, settled=lambda: sign_of_life() is not None, stuck=stuck, died=died)
         return child
+
+
+def _has_said(pipe: int) -> bool:
+    """Whether a child has written to its pipe since the last look."""
+    try:
+        return bool(os.read(pipe, 64))
+    except BlockingIOError:
+        return False
 
 
 def _sleep(wakened: socket.socket, seconds: float) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,10 @@ from perfuse.store.learning import Embedder
 
 EMBEDDER_FILE = "embedder.safetensors"
 ANCHORS_FILE = "anchors.jsonl"
+FARTHEST = 2.0
+"""The cosine distance of opposite vectors."""
 _WEIGHTS = ("model.safetensors", "tokenizer.json", "config.json")
+_SHIPPED = Path(__file__).parent.parent / "pretrained"
 _HINT = "make it again with `perfuse train kit`"
 
 
@@ -90,8 +93,24 @@ def read_kit(folder: Path) -> Kit | None:
         raise CheckpointError(
             f"{folder.name}/{EMBEDDER_FILE} cannot be read: {type(error).__name__}: {error}", hint=_HINT
         ) from error
+    if width < 1 or not 0 < reach <= FARTHEST:
+        raise CheckpointError(
+            f"{folder.name}/{EMBEDDER_FILE} has width {width} and reach {reach}; "
+            f"expected a width of at least 1 and a reach over 0, at most {FARTHEST}",
+            hint=_HINT,
+        )
     digest = hashlib.sha256(base.encode() + data).hexdigest()
     return Kit(folder, base, Embedder(hash=digest, width=width), reach)
+
+
+def find_kit(folders: Sequence[Path] = ()) -> Kit | None:
+    """The kit of the first of these model folders that has one; of the shipped ones where none are given.
+
+    Raises:
+        CheckpointError: an embedder file is damaged.
+    """
+    kits = (read_kit(folder) for folder in folders or sorted(_SHIPPED.iterdir()))
+    return next((kit for kit in kits if kit is not None), None)
 
 
 def base_of(folder: Path) -> str:

@@ -1,0 +1,313 @@
+"""Whether the server learns: corrections of new kinds of request go in over HTTP, unseen requests of them come back.
+
+What is learned is simulated feedback: families of tasks that no shipped model was trained on, with corrections and
+tests written by the generator (`training.corpus.families`). Evaluated combinations are never corrected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from perfuse import logging, sandbox
+from perfuse.errors import InvalidRequest, PerfuseError, Unavailable
+from perfuse.evaluation.intervals import wilson
+from perfuse.evaluation.load import Answer, Server, ask, serving, storm
+from perfuse.training.corpus import families
+from perfuse.training.corpus.families import Family, FamilyTask
+from perfuse.training.corpus.tasks import Task, held_out_tasks, validation_tasks
+
+log = logging.get(__name__)
+
+CLIENTS = 8
+SECONDS = 4.0
+ANCHORS = 1000
+LIVE = 200
+"""Most live requests sent while a canary runs."""
+LIVE_AT_ONCE = 16
+POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Teaching:
+    """How feedback is given.
+
+    Attributes:
+        wrong: share of the corrections that are plausible and wrong.
+        verified: whether tests come with the corrections.
+        sources: how many sources say the same.
+        shuffled: whether each correction belongs to another request.
+    """
+
+    wrong: float = 0.0
+    verified: bool = True
+    sources: int = 1
+    shuffled: bool = False
+
+
+@dataclass(slots=True)
+class Score:
+    """Answers of one server to some tasks.
+
+    Attributes:
+        passed: task by task.
+        adapted: how many answers an adaptation took part in.
+        digest: SHA-256 over all texts.
+    """
+
+    passed: list[bool]
+    adapted: int
+    digest: str
+
+    @property
+    def rate(self) -> float:
+        """Share that passed."""
+        return sum(self.passed) / max(len(self.passed), 1)
+
+    def as_json(self) -> dict[str, object]:
+        """The rate with its 95 % Wilson interval."""
+        low, high = wilson(sum(self.passed), len(self.passed))
+        return {
+            "pass_at_1": round(self.rate, 4),
+            "low": round(low, 4),
+            "high": round(high, 4),
+            "n": len(self.passed),
+            "adapted": self.adapted,
+        }
+
+
+class _Output(msgspec.Struct):
+    text: str
+
+
+class _Filled(msgspec.Struct):
+    """The part of an answer that is used; raises msgspec.ValidationError on a problem."""
+
+    id: str
+    outputs: list[_Output]
+    attribution: list[dict[str, object]] = []
+
+
+async def score(server: Server, tasks: Sequence[Task], adaptation: str = "auto") -> Score:
+    """What the server answers to the tasks' sentences, judged in the jail; the same request gives the same bytes."""
+    bodies = [_body(task, adaptation=adaptation) for task in tasks]
+    answers = await storm(server.port, "/diffuse", bodies, CLIENTS)
+    filled = [msgspec.json.decode(answer.body, type=_Filled) for answer in answers]
+    texts = [answer.outputs[0].text for answer in filled]
+    verdicts = await asyncio.to_thread(
+        sandbox.run_many, [_jailed(task, text) for task, text in zip(tasks, texts, strict=True)]
+    )
+    digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()
+    return Score([v.passed for v in verdicts], sum(bool(a.attribution) for a in filled), digest)
+
+
+def _body(task: Task, **more: object) -> dict[str, object]:
+    return {"modality": "text", "prompt": task.prompt, "seed": 0, "reproducible": True, **more}
+
+
+def _jailed(task: Task, text: str) -> sandbox.Task:
+    cases = [
+        sandbox.Case(args=case.arguments, expected=case.expected, raises="ValueError" if case.raises else None)
+        for case in task.cases
+    ]
+    return sandbox.Task(text, task.entry_point, cases, seconds=SECONDS)
+
+
+def verifier_of(task: Task) -> dict[str, object]:
+    """The task's tests as feedback carries them."""
+    cases: list[dict[str, object]] = [
+        {"args": list(case.arguments), "raises": "ValueError"}
+        if case.raises
+        else {"args": list(case.arguments), "expected": case.expected}
+        for case in task.cases
+    ]
+    return {"kind": "python_tests", "entry_point": task.entry_point, "cases": cases}
+
+
+async def teach(server: Server, tasks: Sequence[FamilyTask], how: Teaching, seed: int = 0) -> None:
+    """Ask for each task and correct the answer."""
+    rng = random.Random(f"teach {seed}")
+    said = [families.wrong_correction(drawn, rng) if rng.random() < how.wrong else drawn.task.code for drawn in tasks]
+    if how.shuffled:
+        said = said[1:] + said[:1]
+    for drawn, correction in zip(tasks, said, strict=True):
+        identity = await _asked(server, drawn.task)
+        for source in range(how.sources):
+            body: dict[str, object] = {
+                "generation_id": identity,
+                "source": f"agent-{source}",
+                "correction": correction,
+                "idempotency_key": f"{identity}/{source}",
+            }
+            if how.verified:
+                body["verifier"] = verifier_of(drawn.task)
+            await _accepted(server, body)
+
+
+async def live(server: Server, tasks: Sequence[FamilyTask]) -> int:
+    """Requests with tests, as agents send them that check their answers, until no canary runs; gives how many."""
+    for start in range(0, len(tasks), LIVE_AT_ONCE):
+        if not any(cluster["canary"] for cluster in await clusters(server)):
+            return start
+        for drawn in tasks[start : start + LIVE_AT_ONCE]:
+            identity = await _asked(server, drawn.task)
+            await _accepted(
+                server,
+                {"generation_id": identity, "source": "tester", "verifier": verifier_of(drawn.task)},
+            )
+        await settled(server, jobs=False)
+    return len(tasks)
+
+
+async def _asked(server: Server, task: Task) -> str:
+    answer = await _sent(server, "/diffuse", _body(task), 200)
+    return msgspec.json.decode(answer.body, type=_Filled).id
+
+
+async def _accepted(server: Server, body: object) -> None:
+    await _sent(server, "/feedback", body, 202)
+
+
+async def _sent(server: Server, path: str, body: object, expected: int) -> Answer:
+    answer = await ask(server.port, "POST", path, body)
+    if answer.status != expected:
+        raise PerfuseError(f"POST {path}: expected {expected}, got {answer.status}: {answer.body.decode()[:500]}")
+    return answer
+
+
+async def status(server: Server) -> dict[str, object]:
+    """`GET /evolution`; empty while the worker is not there."""
+    answer = await ask(server.port, "GET", "/evolution")
+    return answer.json() if answer.status == 200 else {}
+
+
+async def clusters(server: Server) -> list[Mapping[str, object]]:
+    """Clusters with what serves them."""
+    found = (await status(server)).get("clusters")
+    return found if isinstance(found, list) else []
+
+
+async def settled(server: Server, seconds: float = 900.0, *, jobs: bool = True) -> float:
+    """Wait until all feedback is sorted and, with `jobs`, nothing is being trained; gives the seconds it took.
+
+    Raises:
+        Unavailable: it took longer.
+    """
+    started = time.monotonic()
+    calm = 0
+    while time.monotonic() - started < seconds:
+        calm = calm + 1 if _calm(await status(server), jobs=jobs) else 0
+        if calm == 3:
+            return time.monotonic() - started
+        await asyncio.sleep(POLL_SECONDS)
+    raise Unavailable(f"the server was still learning after {seconds:g} s: {await status(server)}")
+
+
+def _calm(found: Mapping[str, object], *, jobs: bool) -> bool:
+    inbox, feedback, every = found.get("inbox"), found.get("feedback"), found.get("jobs")
+    if not isinstance(inbox, dict) or not isinstance(feedback, dict) or not isinstance(every, list):
+        return False
+    under_way = [job for job in every if job["state"] in ("queued", "running")]
+    waiting = inbox.get("waiting", 1) or inbox.get("leased", 0) or feedback.get("new", 0)
+    return not waiting and not found.get("busy") and not (jobs and under_way)
+
+
+@contextmanager
+def learning(folder: Path, *flags: str) -> Iterator[Server]:
+    """A server with a fresh data directory that learns."""
+    with serving(folder / "data", "--max-backlog-seconds", "600", *flags) as server:
+        yield server
+
+
+async def demonstrate(
+    family: Family, server: Server, *, items: int, evaluated: int, how: Teaching, say: Callable[[str], None]
+) -> dict[str, object]:
+    """One family from corrections to champion; the figures of before and after on the same unseen tasks."""
+    unseen = [drawn.task for drawn in families.tasks(family, "evaluation", evaluated)]
+    shown = families.tasks(family, "feedback", items + LIVE)
+    before = await score(server, unseen)
+    say(f"{family.name}: {before.rate:.3f} of {evaluated} unseen tasks before")
+    began = time.monotonic()
+    await teach(server, shown[:items], how)
+    await settled(server)
+    trained = time.monotonic() - began
+    lived = await live(server, shown[items:])
+    found = await settled(server)
+    after = await score(server, unseen)
+    seconds = time.monotonic() - began
+    say(f"{family.name}: {after.rate:.3f} after {items} corrections, {seconds:.0f} s; {after.adapted} adapted")
+    return {
+        "family": family.name,
+        "distance": family.distance,
+        "items": items,
+        "before": before.as_json(),
+        "after": after.as_json(),
+        "gain": round(after.rate - before.rate, 4),
+        "trained_seconds": round(trained, 1),
+        "live_requests": lived,
+        "seconds": round(seconds, 1),
+        "settling_seconds": round(found, 1),
+    }
+
+
+def named(names: str, seed: int = 0) -> tuple[Family, ...]:
+    """Families by name, separated by commas; without names near, mid, far, and one that `seed` draws.
+
+    Raises:
+        InvalidRequest: there is no family of that name.
+    """
+    every = {family.name: family for family in (*families.demonstrated(seed), *families.POOL)}
+    if not names:
+        return families.demonstrated(seed)
+    if unknown := [name for name in names.split(",") if name not in every]:
+        raise InvalidRequest(f"no family is named {', '.join(unknown)}; there are {', '.join(sorted(every))}")
+    return tuple(every[name] for name in names.split(","))
+
+
+def anchor_tasks(count: int = ANCHORS) -> list[Task]:
+    """Tasks of the base model's own kind that neither training nor any gate has seen."""
+    held_out = list(held_out_tasks(count))
+    return [*held_out, *validation_tasks(count - len(held_out), len(held_out))][:count]
+
+
+async def demonstration(
+    folder: Path,
+    chosen: Sequence[Family],
+    *,
+    items: int = 96,
+    evaluated: int = 500,
+    anchors: int = ANCHORS,
+    how: Teaching | None = None,
+    say: Callable[[str], None] = log.info,
+) -> dict[str, object]:
+    """All families one after another on one server, then a restart of all its processes."""
+    base, given = anchor_tasks(anchors), how or Teaching()
+    with learning(folder) as server:
+        await server.ready()
+        before = await score(server, base)
+        rows = [
+            await demonstrate(family, server, items=items, evaluated=evaluated, how=given, say=say) for family in chosen
+        ]
+        after = await score(server, base)
+        probes = [drawn.task for family in chosen for drawn in families.tasks(family, "evaluation", 20)]
+        kept = await score(server, probes)
+        overview = await status(server)
+    with learning(folder) as server:
+        await server.ready()
+        again = await score(server, probes)
+    return {
+        "simulated_feedback": True,
+        "teaching": msgspec.to_builtins(given),
+        "families": rows,
+        "anchors": {"before": before.as_json(), "after": after.as_json(), "change": round(after.rate - before.rate, 4)},
+        "restart": {"answers": len(probes), "identical": kept.digest == again.digest},
+        "status": overview,
+    }

@@ -1,0 +1,273 @@
+"""One training from feedback to canary. Each stage leaves a file or a row, so after a crash a job goes on behind it.
+
+lessons.jsonl, tasks ─▶ replay.jsonl ─▶ adaptation.safetensors ─▶ candidate (store) ─▶ gate ─▶ canary | rejected
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from perfuse import logging
+from perfuse.errors import PerfuseError, WrongState
+from perfuse.evolution import training
+from perfuse.evolution.answers import Answerer, Asked, each
+from perfuse.evolution.cluster import radius
+from perfuse.evolution.curate import Rules, curate
+from perfuse.evolution.files import write_whole
+from perfuse.evolution.gate import Decision, Measured, Thresholds, decide
+from perfuse.evolution.learned import Learned
+from perfuse.evolution.lessons import Lessons, Task, lesson_line, lessons_of
+from perfuse.evolution.promote import admit, reject, start_canary
+from perfuse.evolution.reference import Reference
+from perfuse.evolution.sorting import centroid_of, vectors_of
+from perfuse.evolution.trial import measure
+from perfuse.store.aliases import current
+from perfuse.store.kit import Kit
+from perfuse.store.learning import FEEDBACK, JOBS, REVOCATIONS, Adaptation, Feedback, Job, JobState
+
+_log = logging.get(__name__)
+
+MOST_ATTEMPTS = 3
+LEAK = 0.002
+"""Share of the replayed anchors that a radius may reach; the measured ones are not asked, they test it."""
+LEAST_HELD_BACK = 8
+"""Tasks kept back from which on a gain on none of them speaks against a candidate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How adaptations are made.
+
+    Args:
+        config: fields of `training.lora.LoraConfig`.
+        seconds: after which a trainer is killed.
+        share: of the matching requests that a canary answers.
+        thresholds: of the gate.
+        curation: rules of curation.
+    """
+
+    config: Mapping[str, object]
+    seconds: float
+    share: float
+    thresholds: Thresholds
+    curation: Rules
+
+
+class Workshop:
+    """Runs jobs one at a time.
+
+    Args:
+        learned: the store.
+        answerer: asks the engines.
+        kit: of the base model.
+        folder: where jobs keep their files.
+        plan: how adaptations are made.
+        resident_bytes: of an engine.
+        turn: held while a blob is put whose row is not yet there, which a purge would remove.
+
+    Attributes:
+        stage: what is being done, in words; "" when nothing is.
+    """
+
+    def __init__(
+        self,
+        learned: Learned,
+        answerer: Answerer,
+        kit: Kit,
+        folder: Path,
+        plan: Plan,
+        *,
+        resident_bytes: int,
+        turn: asyncio.Lock,
+    ) -> None:
+        self._learned = learned
+        self._answerer = answerer
+        self._kit = kit
+        self._plan = plan
+        self._resident_bytes = resident_bytes
+        self._turn = turn
+        self._folder = folder
+        self.stage = ""
+
+    def next(self) -> Job | None:
+        """The job to go on with: one that was running when a worker died, else the oldest queued one."""
+        jobs = [job for job in JOBS.scan(self._learned.store.snapshot()) if job.state in ("queued", "running")]
+        return min(jobs, key=lambda job: (job.state != "running", job.created, job.id), default=None)
+
+    async def run(self, job: Job, reference: Reference) -> JobState:
+        """Bring a job to its end; gives its state. What fails for a passing reason is tried three times."""
+        if job.attempt >= MOST_ATTEMPTS:
+            return self._end(job, "failed", f"{job.attempt} attempts were begun and none ended: {job.reason}")
+        job = replace(job, state="running", attempt=job.attempt + 1, changed=time.time())
+        await asyncio.to_thread(self._learned.store.commit, [JOBS.put(job)])
+        try:
+            state, reason = await self._run(job, reference)
+        except WrongState as error:
+            return self._end(job, "cancelled", error.detail)
+        except PerfuseError as error:
+            _log.warning("job_failed", job=job.id, attempt=job.attempt, reason=error.detail)
+            return self._end(job, "queued" if job.attempt < MOST_ATTEMPTS else "failed", error.detail)
+        finally:
+            self.stage = ""
+        return self._end(job, state, reason)
+
+    def _end(self, job: Job, state: JobState, reason: str) -> JobState:
+        """Write the end of a job, unless somebody has cancelled it meanwhile."""
+        snapshot = self._learned.store.snapshot()
+        there = JOBS.get(snapshot, job.id)
+        if there is None or there.state == "cancelled":
+            state = "cancelled"
+        else:
+            done = replace(there, state=state, attempt=job.attempt, reason=reason, changed=time.time())
+            self._learned.store.commit([JOBS.put(done)])
+        if state in ("done", "cancelled"):
+            shutil.rmtree(self._folder / job.id, ignore_errors=True)
+        return state
+
+    async def _run(self, job: Job, reference: Reference) -> tuple[JobState, str]:
+        folder = self._folder / job.id
+        rows = await asyncio.to_thread(self._rows, job)
+        lessons = self._lessons(rows)
+        if not lessons.lines:
+            return "failed", "nothing of its feedback can be taught"
+        write_whole(folder / "lessons.jsonl", "\n".join(lessons.lines).encode())
+        champion = current(self._learned.store.snapshot(), job.tenant, job.cluster).champion
+        self.stage = "replay"
+        await self._replay(job, folder, reference, len(lessons.lines))
+        self.stage = "train"
+        data = await training.train(folder, self._kit.folder, self._plan.config, self._plan.seconds)
+        async with self._turn:
+            candidate = await asyncio.to_thread(self._admit, job, rows, lessons, reference, data, champion)
+        await asyncio.to_thread(self._note, job, candidate.id)
+        if candidate.state != "candidate":
+            return "done", f"{candidate.id} is {candidate.state}: {candidate.reason}"
+        self.stage = "gate"
+        measured = await measure(
+            candidate, lessons.held_back, reference, self._answerer, champion, self._resident_bytes, len(data)
+        )
+        return await asyncio.to_thread(self._decide, candidate, lessons.held_back, measured)
+
+    def _rows(self, job: Job) -> dict[str, Feedback]:
+        snapshot = self._learned.store.snapshot()
+        found = [FEEDBACK.get(snapshot, identity) for identity in job.feedback]
+        return {row.id: row for row in found if row is not None}
+
+    def _lessons(self, rows: Mapping[str, Feedback]) -> Lessons:
+        revocations = REVOCATIONS.scan(self._learned.store.snapshot())
+        return lessons_of(curate(rows.values(), self._plan.curation, revocations).examples, rows)
+
+    async def _replay(self, job: Job, folder: Path, reference: Reference, count: int) -> None:
+        """What the base model says itself, as many lines as there are lessons; kept when it is there already."""
+        path = folder / "replay.jsonl"
+        if path.exists():
+            return
+        rng = random.Random(job.id)
+        anchors = rng.sample(reference.replayed, min(count, len(reference.replayed)))
+
+        async def said(prompt: str) -> str:
+            answer = await self._answerer.fill(Asked(prompt), "none", job.tenant)
+            return lesson_line(Asked(prompt), answer.text)
+
+        lines = await each([anchor.prompt for anchor in anchors], said)
+        write_whole(path, "\n".join(lines).encode())
+
+    def _admit(
+        self,
+        job: Job,
+        rows: Mapping[str, Feedback],
+        lessons: Lessons,
+        reference: Reference,
+        data: bytes,
+        champion: str | None,
+    ) -> Adaptation:
+        members = vectors_of([rows[identity] for identity in sorted(rows)])
+        centroid = centroid_of(members)
+        now = time.time()
+        return admit(
+            self._learned,
+            Adaptation(
+                id="",
+                tenant=job.tenant,
+                cluster=job.cluster,
+                kind="lora",
+                blob="",
+                parent=champion,
+                base=self._kit.base,
+                embedder=self._kit.embedder.hash,
+                dataset=lessons.dataset,
+                feedback=lessons.feedback,
+                sources=lessons.sources,
+                seed=int(str(self._plan.config.get("seed", 0))),
+                config=json.dumps(dict(self._plan.config)),
+                report="",
+                state="candidate",
+                reason="",
+                centroid=tuple(float(x) for x in centroid),
+                radius=radius(members, centroid, outsiders=reference.replayed_vectors, leak=LEAK),
+                created=now,
+                changed=now,
+            ),
+            data,
+        )
+
+    def _note(self, job: Job, adaptation: str) -> None:
+        self._learned.store.commit([JOBS.put(replace(job, adaptation=adaptation, changed=time.time()))])
+
+    def _decide(self, candidate: Adaptation, tasks: Sequence[Task], measured: Measured) -> tuple[JobState, str]:
+        decision = without_gain(measured, decide(measured, self._plan.thresholds))
+        report = report_of(measured, decision)
+        now = time.time()
+        reasons = "; ".join(decision.reasons)
+        _log.info("gate", adaptation=candidate.id, outcome=decision.outcome, reasons=reasons, tasks=len(tasks))
+        if decision.outcome == "reject":
+            reject(self._learned, candidate.id, reasons, report, now)
+            return "done", f"{candidate.id} was rejected: {reasons}"
+        start_canary(self._learned, candidate.id, self._plan.share, report, now)
+        return "done", f"{candidate.id} is the canary" + (f"; open: {reasons}" if reasons else "")
+
+
+def without_gain(measured: Measured, decision: Decision) -> Decision:
+    """The decision, turned into a rejection where pairs too few to prove a gain still show none."""
+    gain = measured.gain
+    if decision.outcome == "unproven" and gain.n >= LEAST_HELD_BACK and gain.gained <= gain.lost:
+        seen = f"no gain is seen: {gain.gained} won and {gain.lost} lost of {gain.n} pairs"
+        return replace(decision, outcome="reject", reasons=(seen, *decision.reasons))
+    return decision
+
+
+def report_of(measured: Measured, decision: Decision) -> str:
+    """The gate's figures as JSON; `gain` is the change in accuracy on the tasks kept back."""
+    pairs = measured.gain
+    return json.dumps(
+        {
+            "outcome": decision.outcome,
+            "reasons": list(decision.reasons),
+            "gain": pairs.change,
+            "pairs": {"n": pairs.n, "gained": pairs.gained, "lost": pairs.lost},
+            "p_value": decision.p_value,
+            "anchors": {
+                name: {"n": p.n, "gained": p.gained, "lost": p.lost, "drop_at_most": decision.anchor_bounds[name]}
+                for name, p in measured.anchors.items()
+            },
+            "nll_bits": measured.nll_bits,
+            "latency_ratio": measured.latency_ratio,
+            "memory_ratio": measured.memory_ratio,
+        }
+    )
+
+
+def resident_bytes(pid: int | None) -> int:
+    """Resident memory of a process; 0 where it cannot be read."""
+    try:
+        fields = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()
+    except OSError:
+        return 0
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")

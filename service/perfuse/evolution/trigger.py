@@ -1,0 +1,74 @@
+"""When a cluster is worth a training: enough new verdicts, and a server that still fails there."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from perfuse.store import Snapshot
+from perfuse.store.aliases import current
+from perfuse.store.learning import FEEDBACK, JOBS, Feedback, Job
+
+UNFINISHED = ("queued", "running")
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """When to train.
+
+    Args:
+        items: curated items of a cluster that no earlier training saw.
+        failing: share of these on which the server's answer was not the right one.
+    """
+
+    items: int = 24
+    failing: float = 0.1
+
+
+def due(snapshot: Snapshot, base: str, now: float, rules: Rules | None = None) -> list[Job]:
+    """Jobs for the clusters that need one, the largest cluster first."""
+    limits = rules or Rules()
+    jobs = JOBS.scan(snapshot)
+    seen = {item for job in jobs for item in job.feedback}
+    busy = {(job.tenant, job.cluster) for job in jobs if job.state in UNFINISHED}
+    clusters: dict[tuple[str, str], list[Feedback]] = defaultdict(list)
+    for row in FEEDBACK.scan(snapshot, {"state": "curated"}):
+        if row.cluster:
+            clusters[row.tenant, row.cluster].append(row)
+    found = []
+    for (tenant, cluster), rows in sorted(clusters.items(), key=lambda pair: (-len(pair[1]), pair[0])):
+        new = [row for row in rows if row.id not in seen]
+        if (tenant, cluster) in busy or len(new) < limits.items:
+            continue
+        if current(snapshot, tenant, cluster).canary is not None:
+            continue
+        if sum(_failed(row) for row in new) >= limits.failing * len(new):
+            found.append(job_of(tenant, cluster, base, rows, f"{len(new)} new items", now))
+    return found
+
+
+def job_of(tenant: str, cluster: str, base: str, rows: Iterable[Feedback], reason: str, now: float) -> Job:
+    """A job on these rows; its id follows from them, so the same job is queued once."""
+    feedback: Sequence[str] = sorted(row.id for row in rows)
+    digest = hashlib.sha256("\n".join([tenant, cluster, base, *feedback]).encode()).hexdigest()[:32]
+    return Job(
+        id=f"job_{digest}",
+        tenant=tenant,
+        cluster=cluster,
+        base=base,
+        feedback=tuple(feedback),
+        state="queued",
+        attempt=0,
+        adaptation=None,
+        reason=reason,
+        created=now,
+        changed=now,
+    )
+
+
+def _failed(row: Feedback) -> bool:
+    if row.output_passed is not None:
+        return not row.output_passed
+    return row.correction is not None and row.correction != row.output

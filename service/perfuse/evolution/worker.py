@@ -1,0 +1,262 @@
+"""The evolution worker: `python -m perfuse.evolution.worker`, started by the supervisor. No torch; owns the store.
+
+inbox ─take─▶ feedback rows ─sort─▶ clusters ─trigger─▶ jobs ─workshop─▶ candidates ─watch─▶ champions
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+import msgspec
+
+from perfuse import logging
+from perfuse.dispatch.engines import EnginePool
+from perfuse.engine import launch
+from perfuse.engine.housing import STORE
+from perfuse.errors import PerfuseError
+from perfuse.evolution import trigger
+from perfuse.evolution.answers import Answerer
+from perfuse.evolution.curate import Rules as Curation
+from perfuse.evolution.desk import Desk
+from perfuse.evolution.gate import Thresholds
+from perfuse.evolution.job import Plan, Workshop, resident_bytes
+from perfuse.evolution.learned import Learned
+from perfuse.evolution.orders_server import OrdersServer
+from perfuse.evolution.reference import Reference, reference
+from perfuse.evolution.revoke import retire_foreign
+from perfuse.evolution.sorting import Sorting
+from perfuse.evolution.status import report
+from perfuse.evolution.taking import Taking
+from perfuse.evolution.watch import Watch
+from perfuse.queue import inbox as inboxes
+from perfuse.queue.inbox import Inbox
+from perfuse.store.kit import Kit, find_kit
+from perfuse.store.learning import ADAPTATIONS, JOBS, Job
+
+_log = logging.get(__name__)
+
+FOLDER = "evolution"
+"""In the data directory: files of jobs and canaries, and the reference of the base model."""
+_TAKE_SECONDS = 0.25
+"""Between two looks into an empty inbox."""
+_RETRY_SECONDS = 2.0
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """The fields of `ServeConfig` that the worker reads, already checked by the supervisor."""
+
+    data_dir: Path
+    model: list[Path]
+    queue: str
+    ledger_ttl_seconds: float
+    max_inbox_items: int
+    train_after: int
+    train_steps: int
+    train_minutes: float
+    canary_share: float
+    log_level: logging.Level
+    log_json: bool
+
+
+class Worker:
+    """Everything between feedback and champion, in one event loop."""
+
+    def __init__(self, settings: Settings, kit: Kit, learned: Learned, inbox: Inbox, pool: EnginePool) -> None:
+        self._settings = settings
+        self._kit = kit
+        self._learned = learned
+        self._inbox = inbox
+        self._pool = pool
+        self._folder = settings.data_dir / FOLDER
+        self._answerer = Answerer(pool)
+        self._turn = asyncio.Lock()
+        self._stats: dict[str, object] = {}
+        curation = Curation()
+        self._taking = Taking(learned, inbox)
+        self._sorting = Sorting(learned, self._answerer, kit, curation)
+        self._watch = Watch(learned, self._answerer, self._folder)
+        self._curation = curation
+        self._workshop: Workshop | None = None
+        self._changed = asyncio.Event()
+        self._changed.set()
+
+    def wake(self) -> None:
+        """Something may be due: look."""
+        self._changed.set()
+
+    def desk(self) -> Desk:
+        """Carries out orders beside the learning."""
+        return Desk(
+            self._learned,
+            self._kit,
+            embed=self._answerer.embed,
+            status=self.status,
+            wake=self.wake,
+            turn=self._turn,
+        )
+
+    def status(self, tenant: str) -> dict[str, object]:
+        """What `perfuse evolve status` shows."""
+        stage = "waiting for an engine" if self._workshop is None else self._workshop.stage
+        return {**report(self._learned, tenant), "inbox": self._stats, "stage": stage}
+
+    async def run(self) -> None:
+        """Learn until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._take())
+            group.create_task(self._learn())
+
+    async def _take(self) -> None:
+        while True:
+            try:
+                taken = await self._taking.take()
+            except PerfuseError as error:
+                _log.warning("feedback_not_taken", reason=error.detail)
+                await asyncio.sleep(_RETRY_SECONDS)
+                continue
+            if taken:
+                self.wake()
+                continue
+            self._stats = msgspec.to_builtins(await self._inbox.stats())
+            await asyncio.sleep(_TAKE_SECONDS)
+
+    async def _learn(self) -> None:
+        known = await self._prepare()
+        job: asyncio.Task[None] | None = None
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            try:
+                if await self._sorting.sort():
+                    await self._queue_due()
+                await self._watch.look()
+            except PerfuseError as error:
+                _log.warning("not_learning", reason=error.detail)
+                await asyncio.sleep(_RETRY_SECONDS)
+                self.wake()
+                continue
+            if job is not None and job.done():
+                job.result()
+                job = None
+            if job is None and self._workshop is not None and (queued := self._workshop.next()) is not None:
+                job = asyncio.create_task(self._work(self._workshop, queued, known))
+
+    async def _prepare(self) -> Reference:
+        """What the base model can do, once an engine answers."""
+        while True:
+            try:
+                known = await reference(self._kit, self._answerer, self._folder)
+                break
+            except PerfuseError as error:
+                _log.warning("no_reference_yet", reason=error.detail)
+                await asyncio.sleep(_RETRY_SECONDS)
+        settings = self._settings
+        plan = Plan(
+            config={"steps": settings.train_steps, "minutes": settings.train_minutes},
+            seconds=settings.train_minutes * 60 * 2,
+            share=settings.canary_share,
+            thresholds=Thresholds(),
+            curation=self._curation,
+        )
+        pids = [engine.pid for engine in self._pool.engines]
+        self._workshop = Workshop(
+            self._learned,
+            self._answerer,
+            self._kit,
+            self._folder,
+            plan,
+            resident_bytes=max(map(resident_bytes, pids), default=0),
+            turn=self._turn,
+        )
+        return known
+
+    async def _queue_due(self) -> None:
+        rules = trigger.Rules(items=self._settings.train_after)
+        snapshot = self._learned.store.snapshot()
+        jobs: list[Job] = await asyncio.to_thread(trigger.due, snapshot, self._kit.base, time.time(), rules)
+        for job in jobs:
+            _log.info("job_queued", job=job.id, cluster=job.cluster, reason=job.reason)
+        if jobs:
+            await asyncio.to_thread(self._learned.store.commit, [JOBS.put(*jobs)])
+
+    async def _work(self, workshop: Workshop, job: Job, known: Reference) -> None:
+        state = await workshop.run(job, known)
+        _log.info("job_ended", job=job.id, state=state)
+        if state == "queued":
+            await asyncio.sleep(_RETRY_SECONDS)
+        self.wake()
+
+
+async def run(record: launch.EvolutionLaunch, settings: Settings, kit: Kit) -> None:
+    """Serve orders and learn until SIGTERM.
+
+    Raises:
+        StoreLocked, StoreCorrupt: the store is another's, or damaged.
+        ConfigError: the inbox cannot keep its promises.
+    """
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    with Learned.open(settings.data_dir / STORE, kit.embedder) as learned:
+        _retire_foreign(learned, kit)
+        inbox = inboxes.connect(
+            settings.queue,
+            settings.data_dir,
+            key_seconds=settings.ledger_ttl_seconds,
+            most_items=settings.max_inbox_items,
+        )
+        with contextlib.suppress(inboxes.InboxUnavailable):
+            await inbox.open()
+        pool = EnginePool(record.engines)
+        await pool.start()
+        worker = Worker(settings, kit, learned, inbox, pool)
+        server = OrdersServer(worker.desk(), record.listening_socket())
+        await server.start()
+        learning = asyncio.create_task(worker.run())
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            done, _ = await asyncio.wait({learning, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in (learning, stopping):
+                task.cancel()
+            await asyncio.gather(learning, stopping, return_exceptions=True)
+            await server.close()
+            await pool.close()
+            await inbox.close()
+
+
+def _retire_foreign(learned: Learned, kit: Kit) -> None:
+    """Adaptations of another base model leave before anybody asks; what they were made of is trained on again."""
+    for tenant in sorted({adaptation.tenant for adaptation in ADAPTATIONS.scan(learned.store.snapshot())}):
+        taken = retire_foreign(learned, tenant, kit.base, time.time())
+        if taken.retired:
+            _log.warning("base_model_changed", tenant=tenant, retired=taken.retired, rebuilding=len(taken.rebuild))
+
+
+def main() -> None:
+    """Entry point of the process."""
+    try:
+        record = launch.receive(launch.EvolutionLaunch)
+        settings = msgspec.convert(record.config, Settings, dec_hook=lambda kind, value: kind(value))
+        logging.configure(
+            "evolution", level=settings.log_level, as_json=settings.log_json, log_dir=settings.data_dir / "logs"
+        )
+        os.nice(5)  # answering goes before learning
+        kit = find_kit(settings.model)
+        if kit is None:
+            _log.warning("no_learning_kit", hint="make one with `perfuse train kit`; feedback waits in the inbox")
+            signal.sigwait({signal.SIGTERM})
+            return
+        asyncio.run(run(record, settings, kit))
+    except PerfuseError as error:
+        launch.refuse(error)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Rows are embedded, labelled and put where they belong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from perfuse.evolution.answers import Answerer
+from perfuse.evolution.learned import Learned
+from perfuse.evolution.sorting import Sorting
+from perfuse.store.kit import Kit
+from perfuse.store.learning import FEEDBACK, Embedder, Feedback
+from unit.evolution.learning import feedback, reopen
+from unit.evolution.scripted_pool import WIDTH, ScriptedPool, vector_of
+
+KIT = Kit(Path("m"), "base", Embedder(hash="here", width=WIDTH), reach=0.2)
+
+
+def new(identity: str, prompt: str, **changes: object) -> Feedback:
+    fields: dict[str, object] = {"cluster": "", "embedder": "", "state": "new", "reason": "", "prompt": prompt}
+    return feedback(identity, "a", **(fields | changes))
+
+
+@pytest.fixture
+def learned(tmp_path: Path) -> Iterator[Learned]:
+    with reopen(tmp_path) as opened:
+        yield opened
+
+
+def rows(learned: Learned) -> dict[str, Feedback]:
+    return {row.id: row for row in FEEDBACK.scan(learned.store.snapshot())}
+
+
+def sorting(learned: Learned, pool: ScriptedPool | None = None) -> Sorting:
+    return Sorting(learned, Answerer(pool or ScriptedPool()), KIT)
+
+
+async def test_requests_of_one_kind_come_into_one_cluster_and_stay_there(learned: Learned) -> None:
+    learned.store.commit(
+        [FEEDBACK.put(*(new(f"{w}{i}", f"{w} number {i}") for w in ("near", "far") for i in range(5)))]
+    )
+    assert await sorting(learned).sort() == 10
+    found = rows(learned)
+    clusters = {w: {found[f"{w}{i}"].cluster for i in range(5)} for w in ("near", "far")}
+    assert [len(names) for names in clusters.values()] == [1, 1]
+    assert clusters["near"] != clusters["far"]
+    assert found["near0"].embedding == vector_of("near number 0")
+    assert {(row.state, row.reason, row.embedder) for row in found.values()} == {("curated", "verifier", "here")}
+    learned.store.commit([FEEDBACK.put(new("late", "near again"))])
+    pool = ScriptedPool()
+    assert await sorting(learned, pool).sort() == 1
+    assert {rows(learned)["late"].cluster} == clusters["near"]
+    assert len(pool.asked) == 1
+    assert await sorting(learned).sort() == 0
+
+
+async def test_tenants_have_clusters_of_their_own(learned: Learned) -> None:
+    learned.store.commit([FEEDBACK.put(new("a", "near one"), new("b", "near two", tenant="other"))])
+    await sorting(learned).sort()
+    found = rows(learned)
+    assert found["a"].cluster != found["b"].cluster
+
+
+async def test_vectors_of_another_embedder_are_made_anew(learned: Learned) -> None:
+    old = new("a", "near one", embedder="gone", embedding=b"1234", cluster="c_old")
+    learned.store.commit([FEEDBACK.put(old)])
+    await sorting(learned).sort()
+    found = rows(learned)["a"]
+    assert (found.embedder, found.embedding) == ("here", vector_of("near one"))
+    assert found.cluster != "c_old"
+
+
+async def test_a_row_that_was_revoked_meanwhile_stays_away(learned: Learned) -> None:
+    learned.store.commit([FEEDBACK.put(new("a", "near one"), new("b", "near two"))])
+    pool = ScriptedPool()
+    plain = pool.run
+
+    async def revoking(*args: object, **kwargs: object) -> object:
+        learned.store.commit([FEEDBACK.drop(["a"])])
+        return await plain(*args, **kwargs)  # type: ignore[arg-type]
+
+    pool.run = revoking  # type: ignore[assignment,method-assign]
+    await sorting(learned, pool).sort()
+    assert set(rows(learned)) == {"b"}
+
+
+async def test_what_curation_doubts_is_put_aside_with_the_reason(learned: Learned) -> None:
+    doubted = replace(new("a", "near one"), verifier="", output_passed=None, correction_passed=None)
+    learned.store.commit([FEEDBACK.put(doubted)])
+    await sorting(learned).sort()
+    found = rows(learned)["a"]
+    assert (found.state, found.reason) == (
+        "quarantined",
+        "1 of its sources agree; 3 more than contradict are needed",
+    )
