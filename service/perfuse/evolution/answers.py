@@ -96,8 +96,11 @@ class Answerer:
 
 async def each(items: Sequence[_T], work: Callable[[_T], Awaitable[_U]]) -> list[_U]:
     """`work` on all items at once, results in order; the first failure cancels the rest and is raised."""
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_run(work, item)) for item in items]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_run(work, item)) for item in items]
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
     return [task.result() for task in tasks]
 
 

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from perfuse.errors import GenerationFailed, Unavailable
+from perfuse.errors import GenerationFailed, InvalidRequest, Unavailable
 from perfuse.evolution import training
 from perfuse.evolution.answers import Answerer
 from perfuse.evolution.curate import Rules
@@ -224,6 +224,13 @@ async def test_a_busy_engine_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> 
     pool = says(WRONG, RIGHT)
     pool.refusals = [Unavailable("no engine"), Unavailable("no engine")]
     assert len(await Answerer(pool).embed(["a", "b"])) == 2
+
+
+async def test_a_refused_request_ends_those_asked_with_it() -> None:
+    pool = says(WRONG, RIGHT)
+    pool.refusals = [InvalidRequest("modality 'embedding' is not served")]
+    with pytest.raises(InvalidRequest, match="modality 'embedding' is not served"):
+        await Answerer(pool).embed([f"prompt {i}" for i in range(40)])
 
 
 def test_too_few_pairs_neither_prove_nor_refute() -> None:
