@@ -21,7 +21,7 @@ from perfuse import __version__
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-Kind = Literal["diffuse", "plan", "feedback", "generations", "models", "health", "docs", "other"]
+Kind = Literal["diffuse", "plan", "feedback", "learned", "generations", "models", "health", "docs", "other"]
 Shed = Literal["overloaded", "unavailable"]
 Verdict = Literal["reward", "accepted", "correction", "outcome", "verifier", "verified_correction"]
 
@@ -34,6 +34,9 @@ _PATHS: Mapping[str, Kind] = {
     "diffuse": "diffuse",
     "plan": "plan",
     "feedback": "feedback",
+    "adapters": "learned",
+    "evolution": "learned",
+    "memories": "learned",
     "generations": "generations",
     "models": "models",
     "livez": "health",

@@ -24,7 +24,9 @@ from perfuse.api.auth import Keyring
 from perfuse.api.generate import Front
 from perfuse.api.middleware import BodyLimit, HotPaths, LocalGate, RequestContext, exchange_of
 from perfuse.api.problems import MethodNotAllowed, response_of, unforeseen
-from perfuse.api.routes import diffuse, feedback, generations, health, models, plan
+from perfuse.api.routes import adapters, diffuse, feedback, generations, health, memories, models, plan
+from perfuse.api.routes import evolution as evolution_routes
+from perfuse.dispatch.evolution import Worker
 from perfuse.dispatch.pool import Pool
 from perfuse.errors import NotFound, PerfuseError
 from perfuse.ids import Minter
@@ -32,7 +34,17 @@ from perfuse.metrics import Metrics
 from perfuse.queue.inbox import Inbox
 from perfuse.queue.ledger import Ledger
 
-_ROUTERS = (diffuse.router, plan.router, feedback.router, generations.router, models.router, health.router)
+_ROUTERS = (
+    diffuse.router,
+    plan.router,
+    feedback.router,
+    adapters.router,
+    evolution_routes.router,
+    memories.router,
+    generations.router,
+    models.router,
+    health.router,
+)
 _HOT = {
     "/diffuse": diffuse.diffuse,
     "/plan": plan.plan,
@@ -43,7 +55,14 @@ _METHOD_NOT_ALLOWED = 405
 
 
 def create_app(
-    *, pool: Pool, ledger: Ledger, inbox: Inbox, secret: bytes, keyring: Keyring, max_body_bytes: int
+    *,
+    pool: Pool,
+    ledger: Ledger,
+    inbox: Inbox,
+    secret: bytes,
+    keyring: Keyring,
+    max_body_bytes: int,
+    evolution: Worker | None = None,
 ) -> ASGIApp:
     """The application.
 
@@ -54,12 +73,14 @@ def create_app(
         secret: signs generation ids.
         keyring: the keys; empty: everybody on this machine, and nobody else.
         max_body_bytes: longest request body.
+        evolution: carries out orders about what is learned; None: the server does not learn.
     """
     routes = documented_app()
     meter = Metrics(pool.counters)
     routes.state.front = Front(
         pool=pool, ledger=ledger, inbox=inbox, minter=Minter(secret), keyring=keyring, meter=meter
     )
+    routes.state.evolution = evolution
     routes.add_exception_handler(PerfuseError, _refused)
     routes.add_exception_handler(HTTPException, _not_routed)
     routes.add_exception_handler(Exception, _failed)

@@ -18,6 +18,7 @@ from perfuse.api.app import create_app
 from perfuse.api.auth import Keyring, check_exposure, load_keys
 from perfuse.api.connection import Connection
 from perfuse.dispatch.engines import EnginePool
+from perfuse.dispatch.evolution import EvolutionLink
 from perfuse.engine import launch
 from perfuse.errors import PerfuseError
 from perfuse.ids import load_secret
@@ -96,6 +97,7 @@ async def run(record: launch.FrontLaunch, settings: Settings, keyring: Keyring) 
     await _open(ledger, inbox)
     pool = EnginePool(record.engines)
     await pool.start()
+    evolution = EvolutionLink(record.evolution) if record.evolution else None
     app = create_app(
         pool=pool,
         ledger=ledger,
@@ -103,6 +105,7 @@ async def run(record: launch.FrontLaunch, settings: Settings, keyring: Keyring) 
         secret=load_secret(settings.data_dir),
         keyring=keyring,
         max_body_bytes=settings.max_body_bytes,
+        evolution=evolution,
     )
     server = _Server(
         uvicorn.Config(
@@ -125,6 +128,8 @@ async def run(record: launch.FrontLaunch, settings: Settings, keyring: Keyring) 
     try:
         await server.serve(sockets=[record.listening_socket()])
     finally:
+        if evolution is not None:
+            evolution.close()
         await pool.close()
         await inbox.close()
         await ledger.close()

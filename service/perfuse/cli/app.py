@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from perfuse import __version__
-from perfuse.cli import bench, doctor, evaluate, generate, openapi, plan, queue, serve, store, train
+from perfuse.cli import bench, doctor, evaluate, evolve, generate, openapi, plan, queue, serve, store, train
 from perfuse.cli.terminal import emit, errors
 from perfuse.engine.launch import exit_code
 from perfuse.errors import PerfuseError
@@ -53,6 +53,7 @@ app.command("plan")(plan.command)
 app.add_typer(train.app, name="train")
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(bench.app, name="bench")
+app.add_typer(evolve.app, name="evolve")
 app.add_typer(store.app, name="store")
 app.add_typer(queue.app, name="queue")
 app.command("openapi")(openapi.command)

@@ -32,7 +32,7 @@ AnyT = TypeVar("AnyT")
 @app.command()
 def stats(*, data_dir: DataDir = Path("perfuse-data"), queue: Queue = "sqlite", json: Json = False) -> None:
     """Count the items: one line of name and number for each state."""
-    found = asdict(_with(data_dir, queue, lambda inbox: inbox.stats()))
+    found = asdict(with_inbox(data_dir, queue, lambda inbox: inbox.stats()))
     if json:
         emit_json(found)
     else:
@@ -43,7 +43,7 @@ def stats(*, data_dir: DataDir = Path("perfuse-data"), queue: Queue = "sqlite", 
 @dead.command("ls")
 def list_dead(*, data_dir: DataDir = Path("perfuse-data"), queue: Queue = "sqlite", json: Json = False) -> None:
     """List what was put aside, the oldest first: id, attempts, bytes, when, why."""
-    found = _with(data_dir, queue, lambda inbox: inbox.dead_items())
+    found = with_inbox(data_dir, queue, lambda inbox: inbox.dead_items())
     if json:
         emit_json([asdict(item) for item in found])
         return
@@ -58,7 +58,7 @@ def retry(
     identity: Identity, *, data_dir: DataDir = Path("perfuse-data"), queue: Queue = "sqlite", json: Json = False
 ) -> None:
     """Let an item be tried again, its attempts forgotten."""
-    _with(data_dir, queue, lambda inbox: inbox.retry(identity))
+    with_inbox(data_dir, queue, lambda inbox: inbox.retry(identity))
     _done("retried", identity, json)
 
 
@@ -67,7 +67,7 @@ def drop(
     identity: Identity, *, data_dir: DataDir = Path("perfuse-data"), queue: Queue = "sqlite", json: Json = False
 ) -> None:
     """Forget an item for good."""
-    _with(data_dir, queue, lambda inbox: inbox.drop(identity))
+    with_inbox(data_dir, queue, lambda inbox: inbox.drop(identity))
     _done("dropped", identity, json)
 
 
@@ -78,8 +78,12 @@ def _done(what: str, identity: str, as_json: bool) -> None:
         say(f"{what} {identity}")
 
 
-def _with(data_dir: Path, queue: str, work: Callable[[Inbox], Awaitable[AnyT]]) -> AnyT:
-    """Do one thing with the inbox."""
+def with_inbox(data_dir: Path, queue: str, work: Callable[[Inbox], Awaitable[AnyT]]) -> AnyT:
+    """Do one thing with the inbox of a server.
+
+    Raises:
+        ConfigError: there is no queue in `data_dir`.
+    """
     if queue == "sqlite" and not (data_dir / SQLITE_FILE).is_file():
         raise ConfigError(f"there is no queue in {data_dir}", hint="give the server's --data-dir or --queue")
 

@@ -1,4 +1,4 @@
-"""`perfuse store`: look into a store without disturbing its owner."""
+"""`perfuse store`: look into a store without disturbing its owner; tidy it through its owner."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from perfuse.cli.options import AlwaysJson
+from perfuse.cli.options import AlwaysJson, Json, ModelFolders
 from perfuse.cli.terminal import emit_json
 from perfuse.errors import ConfigError, NotFound
 
 if TYPE_CHECKING:
     from perfuse._native import ArrowStorage
 
-app = typer.Typer(help="Look into the store, also while a server uses it.", no_args_is_help=True)
+app = typer.Typer(help="Look into the store and tidy it, also while a server uses it.", no_args_is_help=True)
 
 DataDir: TypeAlias = Annotated[Path, typer.Option(help="the server's data directory", envvar="PERFUSE_DATA_DIR")]
 
@@ -33,6 +33,14 @@ def verify(*, data_dir: DataDir = Path("perfuse-data"), json: AlwaysJson = False
     del json
     with _reader(data_dir) as store:
         emit_json(store.verify())
+
+
+@app.command()
+def purge(*, data_dir: DataDir = Path("perfuse-data"), model: ModelFolders = None, json: Json = False) -> None:
+    """Remove the bytes of adaptations that neither serve nor may serve again: `perfuse evolve purge`."""
+    from perfuse.cli import evolve
+
+    evolve.purge(data_dir=data_dir, model=model, json=json)
 
 
 def _reader(data_dir: Path) -> ArrowStorage:

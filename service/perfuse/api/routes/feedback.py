@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 
 import msgspec
@@ -13,18 +12,16 @@ from starlette.responses import Response
 from perfuse.api.answering import JSON
 from perfuse.api.feedback import FeedbackBody, check, item_of, untagged
 from perfuse.api.generate import Front, authorised, front_of, read, recorded
-from perfuse.api.middleware import exchange_of
+from perfuse.api.idempotency import idempotency_key
 from perfuse.api.openapi import body, documented, json_answer
 from perfuse.api.problems import InvalidFields
 from perfuse.api.schemas import FeedbackAnswer
-from perfuse.errors import InvalidRequest
 from perfuse.queue.inbox import InboxFull, InboxUnavailable, Put
 from perfuse.wire import pack_feedback
 
 router = APIRouter(tags=["learn"])
 
 _ACCEPTED = 202
-_KEY = re.compile(r"[\x21-\x7e]{1,200}\Z")
 
 
 @router.post(
@@ -37,7 +34,7 @@ async def feedback(request: Request) -> Response:
     principal = authorised(request, "feedback")
     front = front_of(request)
     said = await _read(request)
-    key = _key(said, exchange_of(request.scope).header(b"idempotency-key"))
+    key = idempotency_key(request, said.idempotency_key)
     found = await recorded(front, said.generation_id, principal.tenant)
     item = pack_feedback(item_of(said, found, time.time()))
     named = None if key is None else f"{principal.tenant}:{key}"
@@ -55,21 +52,6 @@ async def _read(request: Request) -> FeedbackBody:
         raise untagged(error) from None
     check(said)
     return said
-
-
-def _key(said: FeedbackBody, header: str | None) -> str | None:
-    """The idempotency key of the body or of the header."""
-    if header is None:
-        return said.idempotency_key
-    if _KEY.match(header) is None:
-        raise InvalidRequest("the header Idempotency-Key has 1 to 200 visible characters", hint="use a UUID")
-    if said.idempotency_key not in (None, header):
-        raise InvalidRequest(
-            "the header Idempotency-Key and the body's idempotency_key differ",
-            field="/idempotency_key",
-            hint="send one of them",
-        )
-    return header
 
 
 async def _kept(front: Front, put: Put) -> str:
