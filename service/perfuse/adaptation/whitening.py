@@ -27,6 +27,15 @@ def unit(vectors: npt.ArrayLike) -> Vectors:
     return np.asarray(rows / lengths, dtype=np.float32)
 
 
+def reach_of(reference: Vectors, share: float = 0.01) -> float:
+    """Cosine distance within which only a `share` of the pairs of `reference` lies: nearer than chance brings them.
+
+    Embeddings of one model crowd in a cone, so distances mean something only beside those of unrelated requests.
+    """
+    pairs = np.triu_indices(len(reference), k=1)
+    return float(np.quantile((1 - reference @ reference.T)[pairs], share))
+
+
 @dataclass(frozen=True, slots=True)
 class Whitening:
     """Makes embeddings comparable: what varies among unrelated requests anyway counts less.

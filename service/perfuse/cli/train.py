@@ -79,6 +79,21 @@ def maze2d(
     emit(str(main(config)))
 
 
+@app.command()
+def kit(
+    *,
+    model: Annotated[Path, typer.Option(help="model folder; the kit is written into it")],
+    prompts: Annotated[int, typer.Option(help="sentences to estimate the whitening from")] = 700,
+    anchors: Annotated[int, typer.Option(help="tasks with tests")] = 1000,
+    seed: Seed = 0,
+) -> None:
+    """Make what a server needs to learn with a text model: an embedder and anchor tasks. Prints the model's folder."""
+    from perfuse.training.kit import make_kit
+
+    _log()
+    emit(str(make_kit(model, prompts=prompts, anchors=anchors, seed=seed).folder))
+
+
 def _log() -> None:
     perfuse_logging.configure("train")
     logging.captureWarnings(capture=True)

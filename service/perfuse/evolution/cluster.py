@@ -102,15 +102,6 @@ def radius(
     return beginning if beginning < end else (end + beginning) / 2
 
 
-def reach_of(reference: Vectors, share: float = 0.01) -> float:
-    """Cosine distance within which only a `share` of the pairs of `reference` lies: nearer than chance brings them.
-
-    Embeddings of one model crowd in a cone, so distances mean something only beside those of unrelated requests.
-    """
-    pairs = np.triu_indices(len(reference), k=1)
-    return float(np.quantile((1 - reference @ reference.T)[pairs], share))
-
-
 def assign(vectors: Vectors, clusters: Sequence[Cluster]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """For each vector the index of the nearest cluster and the cosine distance to it; infinite where there is none."""
     if not clusters:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfuse.adaptation.whitening import Vectors, Whitening, unit
+from perfuse.adaptation.whitening import Vectors, Whitening, reach_of, unit
 from perfuse.errors import InvalidRequest
-from perfuse.evolution.cluster import assign, cluster, radius, reach_of
+from perfuse.evolution.cluster import assign, cluster, radius
 
 WIDTH = 24
 REACH = 0.25
