@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from perfuse.engine import launch as launching
@@ -64,20 +64,21 @@ class EngineProcess:
 class ScriptedServer:
     """`perfuse.engine.supervisor.serve` with scripted front and engines, in a process of its own."""
 
-    def __init__(self, data_dir: Path, **settings: object) -> None:
+    def __init__(self, data_dir: Path, *, evolution: Sequence[str] = (), **settings: object) -> None:
         self.data_dir = data_dir
+        commands = {"front": FRONT, "engine": NURSERY, "evolution": evolution}
         program = (
             "import json, sys; from perfuse.config import load; from perfuse.engine import launch, supervisor\n"
             "from perfuse.errors import PerfuseError\n"
-            "settings, front, engine = json.loads(sys.argv[1])\n"
+            "settings, commands = json.loads(sys.argv[1])\n"
             "try:\n"
-            "    sys.exit(supervisor.serve(load(settings), supervisor.Commands(front=front, engine=engine)))\n"
+            "    sys.exit(supervisor.serve(load(settings), supervisor.Commands(**commands)))\n"
             "except PerfuseError as error:\n"
             "    launch.refuse(error)\n"
         )
-        fields = {"port": 0, "data_dir": str(data_dir), **settings}
+        fields = {"port": 0, "data_dir": str(data_dir), "evolution": "embedded" if evolution else "off", **settings}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", program, json.dumps([fields, FRONT, NURSERY])],
+            [sys.executable, "-c", program, json.dumps([fields, commands])],
             stderr=subprocess.PIPE,
             start_new_session=True,
         )

@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import stat
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -242,3 +243,47 @@ def test_a_long_data_directory_uses_a_private_temporary_socket_directory(serve: 
     assert server.get("x")[0] == 200
     assert server.end()[0] == 0
     assert not run.exists()
+
+
+EVOLUTION = (
+    "import os, signal, sys\n"
+    "from perfuse.engine import launch\n"
+    "record = launch.receive(launch.EvolutionLaunch)\n"
+    "record.listening_socket()\n"
+    "marks = os.path.join(record.config['data_dir'], 'starts')\n"
+    "open(marks, 'a').write('.')\n"
+    "sys.exit(int(sys.argv[1])) if sys.argv[1] != 'stay' else signal.sigwait({signal.SIGTERM})\n"
+)
+
+
+def starts(server: ScriptedServer) -> int:
+    path = server.data_dir / "starts"
+    return path.stat().st_size if path.exists() else 0
+
+
+def test_a_killed_evolution_worker_is_back_and_ends_with_the_server(serve: Serve) -> None:
+    server = serve(evolution=(sys.executable, "-c", EVOLUTION, "stay"))
+    server.wait_ready()
+    wait_for(lambda: starts(server) == 1, 10)
+    (worker,) = [pid for pid in children_of(server.process.pid) if part_of(pid) == "learner"]
+    os.kill(worker, signal.SIGKILL)
+    wait_for(lambda: starts(server) == 2, 10)
+    code, errors = server.end()
+    assert code == 0, errors
+    assert gone(worker)
+
+
+@pytest.mark.parametrize(("status", "expected"), [(EXIT_LOCKED, 1), (1, 5)])
+def test_a_server_whose_evolution_worker_cannot_start_goes_on_answering(
+    status: int, expected: int, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never_up = EVOLUTION.replace("record.listening_socket()\n", "")
+    server = serve(evolution=(sys.executable, "-c", never_up, str(status)))
+    server.wait_ready()
+    wait_for(lambda: starts(server) == expected, 30)
+    time.sleep(0.5)
+    assert starts(server) == expected
+    assert server.get("hello") == (200, "hello 0")
+    code, errors = server.end()
+    assert code == 0
+    assert "learning_is_off" in errors

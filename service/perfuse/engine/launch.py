@@ -106,7 +106,7 @@ class EvolutionLaunch(Launch, frozen=True, kw_only=True):
         config: the fields of `ServeConfig` as JSON values.
     """
 
-    part: ClassVar[str] = "evolution"
+    part: ClassVar[str] = "learner"  # the kernel keeps 15 characters of a process's name
     engines: list[str]
     config: dict[str, object]
 

@@ -103,8 +103,8 @@ class Server:
     started: float = field(default_factory=time.monotonic)
 
     def children(self) -> dict[str, list[int]]:
-        """Process ids by part: "front", "engine", "evolution", "nursery", "other"."""
-        parts: dict[str, list[int]] = {"front": [], "engine": [], "evolution": [], "nursery": [], "other": []}
+        """Process ids by part: "front", "engine", "learner", "nursery", "other"."""
+        parts: dict[str, list[int]] = {"front": [], "engine": [], "learner": [], "nursery": [], "other": []}
         for pid in children_of(self.process.pid):
             part = part_of(pid)
             parts[part].append(pid)
@@ -194,7 +194,7 @@ def part_of(pid: int) -> str:
     except (FileNotFoundError, ProcessLookupError):
         return "other"
     prefix, _, part = name.partition("-")
-    return part if prefix == "perfuse" and part in ("front", "engine", "evolution", "nursery") else "other"
+    return part if prefix == "perfuse" and part in ("front", "engine", "learner", "nursery") else "other"
 
 
 def command_of(pid: int) -> str:
