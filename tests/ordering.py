@@ -92,22 +92,29 @@ async def serving(scripted: Scripted, path: Path) -> AsyncIterator[EvolutionLink
         await server.close()
 
 
-def teach(learned: Learned, *, clusters: Sequence[str] = ("c", "k"), sources: str = "abc") -> None:
+def teach(learned: Learned, *, clusters: Sequence[str] = ("c", "k"), sources: str = "abc", tenant: str = "t") -> None:
     """Curated feedback of every source in every cluster."""
-    rows = [feedback(f"{cluster}-{source}", source, cluster) for cluster in clusters for source in sources]
+    rows = [
+        feedback(f"{cluster}-{source}", source, cluster, tenant=tenant) for cluster in clusters for source in sources
+    ]
     learned.store.commit([FEEDBACK.put(*rows)])
 
 
-def trained(learned: Learned, dataset: str = "d1", *sources: str, cluster: str = "c") -> Adaptation:
+def trained(learned: Learned, dataset: str = "d1", *sources: str, cluster: str = "c", tenant: str = "t") -> Adaptation:
     """A candidate that the gate has not seen."""
-    return admit(learned, candidate(dataset, *(sources or "a"), cluster=cluster), dataset.encode())
+    made = candidate(dataset, *(sources or "a"), cluster=cluster, tenant=tenant)
+    return admit(learned, made, dataset.encode())
 
 
-def canary(learned: Learned, dataset: str = "d1", *sources: str, cluster: str = "c", gate: str = PASSED) -> Adaptation:
+def canary(
+    learned: Learned, dataset: str = "d1", *sources: str, cluster: str = "c", tenant: str = "t", gate: str = PASSED
+) -> Adaptation:
     """A canary at half of the rows."""
-    return start_canary(learned, trained(learned, dataset, *sources, cluster=cluster).id, 0.5, gate, 2.0)
+    made = trained(learned, dataset, *sources, cluster=cluster, tenant=tenant)
+    return start_canary(learned, made.id, 0.5, gate, 2.0)
 
 
-def champion(learned: Learned, dataset: str = "d1", *sources: str, cluster: str = "c") -> Adaptation:
+def champion(learned: Learned, dataset: str = "d1", *sources: str, cluster: str = "c", tenant: str = "t") -> Adaptation:
     """A champion that was a canary."""
-    return promote(learned, canary(learned, dataset, *sources, cluster=cluster).id, "50 rows", 3.0)
+    made = canary(learned, dataset, *sources, cluster=cluster, tenant=tenant)
+    return promote(learned, made.id, "50 rows", 3.0)

@@ -13,6 +13,7 @@ import pytest
 
 from perfuse.api.app import create_app
 from perfuse.api.auth import KeyEntry, Keyring
+from perfuse.dispatch.evolution import Worker
 from perfuse.dispatch.pool import AcceptedEvent, Completed, Event, PreviewEvent
 from perfuse.errors import Overloaded, PerfuseError
 from perfuse.queue.inbox_sqlite import SqliteInbox
@@ -179,7 +180,7 @@ def inbox(tmp_path: Path) -> SqliteInbox:
 def serve(pool: ScriptedPool, ledger: MemoryLedger, inbox: SqliteInbox) -> Serve:
     @asynccontextmanager
     async def serving(
-        *, keys: bool = False, base_url: str = "http://127.0.0.1:8000"
+        *, keys: bool = False, base_url: str = "http://127.0.0.1:8000", evolution: Worker | None = None
     ) -> AsyncIterator[httpx2.AsyncClient]:
         app = create_app(
             pool=pool,
@@ -188,6 +189,7 @@ def serve(pool: ScriptedPool, ledger: MemoryLedger, inbox: SqliteInbox) -> Serve
             secret=SECRET,
             keyring=Keyring(KEYS if keys else ()),
             max_body_bytes=LIMIT,
+            evolution=evolution,
         )
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url=base_url) as client:
             client.app = app
