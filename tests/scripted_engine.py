@@ -89,7 +89,9 @@ class Loaded:
     warm_ups: dict[str, Request]
 
 
-def load(folders: Sequence[Path] = (), *, device: str = "auto", dtype: str = "auto") -> Loaded:
+def load(
+    folders: Sequence[Path] = (), *, device: str = "auto", dtype: str = "auto", store: Path | None = None
+) -> Loaded:
     names = {folder.name for folder in folders}
     if "corrupt" in names:
         raise CheckpointError("the model file is cut short: expected 10 bytes, got 9", hint="download it again")

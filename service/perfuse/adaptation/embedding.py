@@ -8,6 +8,7 @@ stay comparable.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,10 @@ from torch import Tensor
 
 from perfuse.adaptation.whitening import Vectors, Whitening
 from perfuse.errors import CheckpointError
+from perfuse.models.call import Call, Network, Output
 from perfuse.models.tokenizer import BOS, SEP, TextTokenizer
 from perfuse.store.kit import EMBEDDER_FILE
+from perfuse.store.learning import Embedder
 
 HIDDEN = frozenset({"hidden"})
 """What a call that embeds wants."""
@@ -61,3 +64,28 @@ def read_whitening(folder: Path) -> Whitening:
             hint=_HINT,
         )
     return Whitening(mean, matrix)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """Makes comparable vectors of prompts with one base model.
+
+    Attributes:
+        network: the base model.
+        embedder: the hash that such vectors carry in the store, and their width.
+    """
+
+    network: Network
+    tokenizer: TextTokenizer
+    whitening: Whitening
+    embedder: Embedder
+
+    def call(self, prompt: str) -> Call:
+        """The forward that a vector is made of."""
+        return Call(self.network, prompt_inputs(self.tokenizer, prompt), HIDDEN)
+
+    def vector(self, call: Call, output: Output) -> Vectors:
+        """`[width]`, whitened and of length 1."""
+        marks = 2
+        vector: Vectors = self.whitening.unit(pooled(output["hidden"], len(call.inputs["tokens"]) - marks))[0]
+        return vector

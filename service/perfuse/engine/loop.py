@@ -253,7 +253,7 @@ class Engine:
 
     def _key(self, job: Job, call: Call) -> BatchKey:
         reproducible = self._reproducible or job.request.reproducible
-        adapted = call.adaptation.id if reproducible and call.adaptation is not None else None
+        adapted = call.adaptation if reproducible else None
         return BatchKey(call.network.name, call.network.key(call), reproducible, job.id if job.solo else None, adapted)
 
     def _offload_done(self, running: Running, done: Future[object]) -> None:

@@ -10,6 +10,7 @@ from itertools import count
 from typing import NamedTuple, Protocol
 
 from perfuse.models.call import Call
+from perfuse.models.lora import Adaptation
 
 AGEING = 0.02
 """Seconds of remaining work that one second of waiting outweighs: long requests cannot starve."""
@@ -36,7 +37,7 @@ class BatchKey(NamedTuple):
     shape: Hashable
     reproducible: bool = False
     solo: int | None = None
-    adaptation: str | None = None
+    adaptation: Adaptation | None = None
 
     @property
     def kind(self) -> BatchKey:

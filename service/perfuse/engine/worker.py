@@ -75,10 +75,13 @@ class Loaded(Protocol):
 
 
 class Load(Protocol):
-    """Loads model folders (none: the shipped ones) for a device and a dtype. Raises CheckpointError."""
+    """Loads model folders (none: the shipped ones) for a device and a dtype, with what a store holds of learning.
+
+    Raises CheckpointError.
+    """
 
     def __call__(  # noqa: D102
-        self, folders: Sequence[Path] = (), *, device: str = "auto", dtype: str = "auto"
+        self, folders: Sequence[Path] = (), *, device: str = "auto", dtype: str = "auto", store: Path | None = None
     ) -> Loaded: ...
 
 
@@ -97,7 +100,8 @@ def main(load: Load = shipped.load) -> int:
             as_json=launch.log_json,
             log_dir=Path(launch.data_dir) / "logs" if launch.data_dir else None,
         )
-        loaded = load([Path(path) for path in launch.models], device=launch.device, dtype=launch.dtype)
+        store = Path(launch.data_dir) / STORE if launch.data_dir else None
+        loaded = load([Path(path) for path in launch.models], device=launch.device, dtype=launch.dtype, store=store)
         recorder = FlightRecorder(Path(launch.flight))
         engine = Engine(
             loaded.pipelines,
@@ -105,7 +109,7 @@ def main(load: Load = shipped.load) -> int:
             backlog_limit=launch.backlog_limit,
             reproducible=launch.reproducible,
             on_batch=recorder.batch,
-            snapshots=StoreReader(Path(launch.data_dir) / STORE).snapshot if launch.data_dir else EmptySnapshot,
+            snapshots=StoreReader(store).snapshot if store is not None else EmptySnapshot,
         )
         warm_up(engine, loaded.warm_ups)
     except PerfuseError as error:

@@ -121,8 +121,7 @@ def _by_key(calls: Sequence[Call], *, apart: bool) -> dict[Hashable, list[int]]:
     """Indices of the calls that may be computed together; with `apart` those of different adaptations may not."""
     groups: defaultdict[Hashable, list[int]] = defaultdict(list)
     for i, call in enumerate(calls):
-        adapted = call.adaptation.id if apart and call.adaptation is not None else None
-        groups[call.network.name, call.network.key(call), adapted].append(i)
+        groups[call.network.name, call.network.key(call), call.adaptation if apart else None].append(i)
     return groups
 
 

@@ -12,15 +12,21 @@ from typing import Any, Literal
 import torch
 from safetensors import safe_open
 
+from perfuse.adaptation.embedding import Encoder, read_whitening
+from perfuse.adaptation.residency import Residency
+from perfuse.adaptation.router import Router
 from perfuse.errors import CheckpointError, ConfigError
 from perfuse.models.planner import Planner, load_planner
 from perfuse.models.precision import name_of, pick_dtype
-from perfuse.models.text import load_text
+from perfuse.models.text import LoadedText, load_text
 from perfuse.pipelines.contract import Pipeline
+from perfuse.pipelines.reading import EmbeddingPipeline, ScorePipeline
 from perfuse.pipelines.text import TextModel, TextPipeline
 from perfuse.pipelines.trajectory import TrajectoryPipeline
 from perfuse.planning.mazes import MAZES
-from perfuse.requests import Goal, Request, TextRequest, TrajectoryRequest
+from perfuse.requests import EmbedRequest, Goal, Request, ScoreRequest, TextRequest, TrajectoryRequest
+from perfuse.store.blobs import FOLDER, Blobs
+from perfuse.store.kit import Kit, read_kit
 
 SHIPPED = Path(__file__).parent.parent / "pretrained"
 HINT = "point --model at a folder written by `perfuse train`, or leave it out for the shipped models"
@@ -76,13 +82,14 @@ def architecture(folder: Path) -> str:
     return name
 
 
-def load(folders: Sequence[Path] = (), device: str = "auto", dtype: str = "auto") -> Loaded:
+def load(folders: Sequence[Path] = (), device: str = "auto", dtype: str = "auto", store: Path | None = None) -> Loaded:
     """Load model folders, the shipped ones if none are given.
 
     Args:
         folders: written by `perfuse train`.
         device: see `pick_device`.
         dtype: of text models, see `pick_dtype`; planners compute in fp32.
+        store: what was learned; without it the base models answer.
 
     Raises:
         CheckpointError: a folder holds no model of a known architecture, or a damaged one.
@@ -91,14 +98,19 @@ def load(folders: Sequence[Path] = (), device: str = "auto", dtype: str = "auto"
     where = pick_device(device)
     computing = name_of(pick_dtype(dtype, where))
     texts: dict[str, TextModel] = {}
+    encoders: dict[str, Encoder] = {}
     planners: list[Planner] = []
     models: list[LoadedModel] = []
     for folder in folders or shipped_folders():
         kind = architecture(folder)
         if kind == "unified-text":
             read = load_text(folder, where, dtype)
-            limits = {"limit": read.config.limit, "length": read.config.length}
-            texts[read.config.name] = TextModel(read.network, read.tokenizer, **limits)
+            router = None
+            if (kit := read_kit(folder)) is not None:
+                encoder = encoders[read.config.name] = _encoder(kit, read)
+                router = None if store is None else _router(kit, encoder, read, store, where, dtype)
+            config = read.config
+            texts[config.name] = TextModel(read.network, read.tokenizer, config.limit, config.length, router)
             models.append(LoadedModel(read.network.name, "text", read.parameters, computing, read.config.limit))
         elif kind == "planner":
             planner = load_planner(folder, where)
@@ -113,7 +125,25 @@ def load(folders: Sequence[Path] = (), device: str = "auto", dtype: str = "auto"
     names = [model.name.partition("@")[0] for model in models]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ConfigError(f"more than one model is named {', '.join(sorted(twice))}", hint="give each --model once")
-    return _loaded(texts, planners, models)
+    return _loaded(texts, encoders, planners, models)
+
+
+def _encoder(kit: Kit, read: LoadedText) -> Encoder:
+    whitening = read_whitening(kit.folder)
+    if kit.embedder.width != read.config.network.width:
+        raise CheckpointError(
+            f"{kit.folder.name}: the learning kit is for vectors of width {kit.embedder.width}, "
+            f"the model's have {read.config.network.width}",
+            hint="make it again with `perfuse train kit`",
+        )
+    return Encoder(read.network, read.tokenizer, whitening, kit.embedder)
+
+
+def _router(kit: Kit, encoder: Encoder, read: LoadedText, store: Path, device: str, dtype: str) -> Router:
+    computing = pick_dtype(dtype, device)
+    return Router(
+        kit.base, encoder, Residency(Blobs(store / FOLDER), read.config.network, torch.device(device), computing)
+    )
 
 
 def _parameters(folder: Path) -> int:
@@ -132,12 +162,19 @@ def served(folder: Path) -> bool:
     return json.loads((folder / "config.json").read_text(encoding="utf-8")).get("baseline") is not True
 
 
-def _loaded(texts: dict[str, TextModel], planners: list[Planner], models: list[LoadedModel]) -> Loaded:
+def _loaded(
+    texts: dict[str, TextModel], encoders: dict[str, Encoder], planners: list[Planner], models: list[LoadedModel]
+) -> Loaded:
     pipelines: dict[str, Pipeline[Any, Any]] = {}
     warm_ups: dict[str, Request] = {}
     if texts:
         pipelines["text"] = TextPipeline(texts)
         warm_ups["text"] = TextRequest(prompt="Return the sum of a list.", length=16)
+        pipelines["score"] = ScorePipeline(texts)
+        warm_ups["score"] = ScoreRequest(prompt="Return the sum of a list.", text="return sum(values)")
+    if encoders:
+        pipelines["embedding"] = EmbeddingPipeline(texts, encoders)
+        warm_ups["embedding"] = EmbedRequest(prompts=("Return the sum of a list.",))
     if planners:
         pipelines["trajectory"] = TrajectoryPipeline(planners)
         maze = MAZES[planners[0].config.environment]

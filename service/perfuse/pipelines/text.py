@@ -7,13 +7,17 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
+from perfuse.adaptation.router import Router
 from perfuse.diffusion.guidance import guided
 from perfuse.diffusion.samplers import DiscreteSampler, Rule
 from perfuse.errors import CanvasTooLong, DeadlineExceeded, InvalidRequest, NothingToFill, UnknownModel
 from perfuse.models.call import Call, Network
 from perfuse.models.canvas import Canvas, lay_out, partial_text
+from perfuse.models.lora import Adaptation
 from perfuse.models.tokenizer import MASK, NULL, TextTokenizer
+from perfuse.pipelines import adapted
 from perfuse.pipelines.contract import Demand, Run
 from perfuse.pipelines.filling import Fill, inputs, take, view
 from perfuse.requests import FinishReason, TextOutput, TextRequest, TextResult
@@ -39,17 +43,36 @@ class TextModel:
     Attributes:
         limit: longest canvas in tokens.
         length: tokens of the span if a request does not say.
+        router: finds what was learned for a request; None where nothing can be.
     """
 
     network: Network
     tokenizer: TextTokenizer
     limit: int
     length: int
+    router: Router | None = None
 
     @property
     def name(self) -> str:
         """`model@version`."""
         return self.network.name
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What all steps of a request have in common.
+
+    Attributes:
+        heads: what stands before the span, with the prompt and, where there is guidance, without it.
+        most: steps.
+    """
+
+    model: TextModel
+    request: TextRequest
+    sampler: DiscreteSampler
+    heads: tuple[Tensor, ...]
+    adaptation: Adaptation | None
+    most: int
 
 
 class TextPipeline:
@@ -76,9 +99,10 @@ class TextPipeline:
     def estimate(self, request: TextRequest) -> Sequence[Demand]:
         """See `Pipeline.estimate`. Raises InvalidRequest, CanvasTooLong, NothingToFill, UnknownModel."""
         _check(request)
-        model = self._model(request)
+        model = named(self._models, request.model)
         canvas = self._canvas(model, request)
         rows = _most_steps(request, canvas) * request.n
+        rows += adapted.calls(model.router, request.adaptation)
         kind = f"text/{_rule(request)}"
         demands = [Demand(model.network, _typical(model, canvas), rows, kind)]
         if request.guidance != 1.0:
@@ -88,76 +112,59 @@ class TextPipeline:
 
     async def run(self, request: TextRequest, run: Run) -> TextResult:
         """See `Pipeline.run`."""
-        model = self._model(request)
+        model = named(self._models, request.model)
         canvas = self._canvas(model, request)
-        bare = self._canvas(model, replace(request, prompt="")) if request.guidance != 1.0 else None
+        shown = [canvas] if request.guidance == 1.0 else [canvas, self._canvas(model, replace(request, prompt=""))]
+        heads = tuple(torch.tensor(one.ids[: one.start]) for one in shown)
+        learned = await adapted.find(model.router, request.adaptation, request.prompt, run)
+        adaptation = None if learned is None else learned.adaptation
         most = _most_steps(request, canvas)
+        task = _Task(model, request, self._sampler(request), heads, adaptation, most)
         fills = [Fill.empty(i, canvas.length) for i in range(request.n)]
         open_fills = fills
         for step in range(most):
             try:
-                await self._step(model, request, run, (canvas, bare), open_fills, step, most)
+                await self._step(task, run, open_fills, step)
             except DeadlineExceeded:
                 if step == 0:
                     raise
                 break
             open_fills = [fill for fill in open_fills if bool(fill.masked.any())]
-            shown = open_fills[0] if open_fills else fills[0]
+            first = open_fills[0] if open_fills else fills[0]
             in_time = run.report(
                 step + 1,
-                min(most, _steps_left(shown, step + 1)),
-                canvas=lambda shown=shown: _preview(model, request, shown),
+                min(most, _steps_left(first, step + 1)),
+                canvas=lambda first=first: _preview(model, request, first),
             )
             if not open_fills or not in_time:
                 break
-        return TextResult(model=model.name, outputs=tuple(_output(model, request, fill) for fill in fills))
+        return TextResult(
+            model=model.name,
+            outputs=tuple(_output(model, request, fill) for fill in fills),
+            attribution=() if learned is None else (learned.attribution,),
+        )
 
-    async def _step(
-        self,
-        model: TextModel,
-        request: TextRequest,
-        run: Run,
-        canvases: tuple[Canvas, Canvas | None],
-        fills: Sequence[Fill],
-        step: int,
-        most: int,
-    ) -> None:
-        canvas, bare = canvases
-        sampler = self._sampler(request)
-        views = [view(fill, sampler, self._window, step, most) for fill in fills]
-        heads = [torch.tensor(shown.ids[: shown.start]) for shown in (canvas, bare) if shown is not None]
+    async def _step(self, task: _Task, run: Run, fills: Sequence[Fill], step: int) -> None:
+        views = [view(fill, task.sampler, self._window, step, task.most) for fill in fills]
         calls = [
-            Call(model.network, inputs(head, fill, seen))
-            for head in heads
+            Call(task.model.network, inputs(head, fill, seen), adaptation=task.adaptation)
+            for head in task.heads
             for fill, seen in zip(fills, views, strict=True)
         ]
         outputs = await run.forward(*calls)
         for i, (fill, seen) in enumerate(zip(fills, views, strict=True)):
-            logits = outputs[i]["logits"][canvas.start - 1 :]
-            if bare is not None:
-                logits = guided(logits, outputs[len(fills) + i]["logits"][bare.start - 1 :], request.guidance)
-            take(fill, sampler, logits, seen, step, run.uniform)
+            logits = outputs[i]["logits"][len(task.heads[0]) - 1 :]
+            for bare in task.heads[1:]:
+                without = outputs[len(fills) + i]["logits"][len(bare) - 1 :]
+                logits = guided(logits, without, task.request.guidance)
+            take(fill, task.sampler, logits, seen, step, run.uniform)
             fill.steps += 1
-            fill.forwards += len(heads)
+            fill.forwards += len(task.heads)
 
     def _sampler(self, request: TextRequest) -> DiscreteSampler:
         rule = _rule(request)
         bound = self._draft_bound if rule == "verified" else self._bound
         return DiscreteSampler(rule, bound=bound, temperature=request.temperature)
-
-    def _model(self, request: TextRequest) -> TextModel:
-        if request.model is None:
-            return next(iter(self._models.values()))
-        name = request.model.partition("@")[0]
-        model = self._models.get(name)
-        if model is None or request.model not in (name, model.name):
-            loaded = ", ".join(known.name for known in self._models.values())
-            raise UnknownModel(
-                f"no text model {request.model!r} is loaded; loaded are {loaded}",
-                field="/model",
-                hint="leave out `model` for the default, or see GET /models",
-            )
-        return model
 
     def _canvas(self, model: TextModel, request: TextRequest) -> Canvas:
         prefix, suffix, asked = _parts(request)
@@ -172,6 +179,22 @@ class TextPipeline:
                 hint="shorten prompt, prefix and suffix, or ask for fewer tokens",
             )
         return lay_out(prompt, before, after, length)
+
+
+def named(models: Mapping[str, TextModel], asked: str | None) -> TextModel:
+    """The model `name` or `name@version`; the first where none is asked for. Raises UnknownModel."""
+    if asked is None:
+        return next(iter(models.values()))
+    name = asked.partition("@")[0]
+    model = models.get(name)
+    if model is None or asked not in (name, model.name):
+        loaded = ", ".join(known.name for known in models.values())
+        raise UnknownModel(
+            f"no text model {asked!r} is loaded; loaded are {loaded}",
+            field="/model",
+            hint="leave out `model` for the default, or see GET /models",
+        )
+    return model
 
 
 def _check(request: TextRequest) -> None:
@@ -195,6 +218,7 @@ def _check(request: TextRequest) -> None:
             field="/steps",
             hint="leave out `steps`, or choose another sampler",
         )
+    adapted.check(request.adaptation)
     if request.language not in LANGUAGES:
         raise InvalidRequest(
             f"language {request.language!r} is not served; expected one of {', '.join(LANGUAGES)}", field="/language"

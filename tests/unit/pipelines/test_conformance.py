@@ -7,14 +7,16 @@ from functools import cache
 
 import pytest
 
+from adapting import encoder_of, tiny_text
 from conformance import CHECKS, Case, Wrap
 from perfuse.models.planner import PlannerConfig, untrained_planner
 from perfuse.models.text import TextConfig, untrained_text
 from perfuse.models.tokenizer import TextTokenizer
 from perfuse.models.unified import DiffusionConfig
+from perfuse.pipelines.reading import EmbeddingPipeline, ScorePipeline
 from perfuse.pipelines.text import TextModel, TextPipeline
 from perfuse.pipelines.trajectory import TrajectoryPipeline
-from perfuse.requests import Goal, TextRequest, TrajectoryRequest
+from perfuse.requests import EmbedRequest, Goal, ScoreRequest, TextRequest, TrajectoryRequest
 from scripted import ScriptedNetwork, ScriptedPipeline
 
 
@@ -29,6 +31,18 @@ def text_pipeline(wrap: Wrap) -> TextPipeline:
     config = TextConfig("tiny", 1, network, limit=128, length=12, tokenizer="", training={})
     loaded = untrained_text(config, tokenizer)
     return TextPipeline({"tiny": TextModel(wrap(loaded.network), tokenizer, limit=128, length=12)})
+
+
+def embedding_pipeline(wrap: Wrap) -> EmbeddingPipeline:
+    read = tiny_text()
+    encoder = replace(encoder_of(read), network=wrap(read.network))
+    model = TextModel(encoder.network, read.tokenizer, limit=128, length=8)
+    return EmbeddingPipeline({"tiny": model}, {"tiny": encoder})
+
+
+def score_pipeline(wrap: Wrap) -> ScorePipeline:
+    read = tiny_text()
+    return ScorePipeline({"tiny": TextModel(wrap(read.network), read.tokenizer, limit=128, length=8)})
 
 
 def trajectory_pipeline(wrap: Wrap) -> TrajectoryPipeline:
@@ -79,6 +93,25 @@ CASES = [
         ],
     ),
     Case("trajectory", trajectory_pipeline, [plan(1, 5, 4), plan(2, 1, 8), plan(3, 16, 2)]),
+    Case(
+        "embedding",
+        embedding_pipeline,
+        [
+            EmbedRequest(prompts=("double", "every value of a list, " * 12, "sum")),
+            EmbedRequest(prompts=("",)),
+            EmbedRequest(prompts=("reverse words",) * 9),
+        ],
+    ),
+    Case(
+        "score",
+        score_pipeline,
+        [
+            ScoreRequest(prompt="double", text="value"),
+            ScoreRequest(prefix="keep ", suffix=" list", text="a " * 20),
+            ScoreRequest(prompt="double", text="value of words"),
+        ],
+        awaits=1,
+    ),
 ]
 
 

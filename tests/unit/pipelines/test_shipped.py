@@ -6,18 +6,75 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 
+from adapting import domain_of
 from perfuse.errors import CheckpointError, ConfigError
+from perfuse.models.lora import fresh, to_bytes
+from perfuse.models.text import read_config
+from perfuse.pipelines.alone import AloneRun, run_alone
 from perfuse.pipelines.shipped import HINT, SHIPPED, load, pick_device, shipped_folders
+from perfuse.requests import EmbedRequest, TextRequest
+from perfuse.store.blobs import FOLDER, Blobs
+from perfuse.store.kit import read_kit
+from perfuse.store.learning import ADAPTATIONS, TABLES, Adaptation, domains
+from perfuse.store.store import Store
 
 
 def test_the_shipped_models_load_and_describe_themselves() -> None:
     loaded = load()
-    assert {model.modality for model in loaded.models} == set(loaded.pipelines) == set(loaded.warm_ups)
+    assert {model.modality for model in loaded.models} == {"text", "trajectory"}
+    assert set(loaded.pipelines) == set(loaded.warm_ups) == {"text", "trajectory", "embedding", "score"}
     assert all(1_000_000 < model.parameters < 10_000_000 for model in loaded.models)
     assert {model.name.partition("@")[0] for model in loaded.models} == {folder.name for folder in shipped_folders()}
+
+
+def test_every_warm_up_is_answered() -> None:
+    loaded = load()
+    for modality, request in loaded.warm_ups.items():
+        run_alone(loaded.pipelines[modality], request, run=AloneRun(request.seed))
+
+
+def test_with_a_store_the_shipped_text_model_answers_with_what_it_has_learned(tmp_path: Path) -> None:
+    folder = SHIPPED / "code-small"
+    kit = read_kit(folder)
+    assert kit is not None
+    loaded = load([folder], store=tmp_path)
+    prompt = "Return the sum of a list."
+    embedded = run_alone(loaded.pipelines["embedding"], EmbedRequest(prompts=(prompt,)), run=AloneRun(0))
+    assert (embedded.embedder, len(embedded.vectors[0])) == (kit.embedder.hash, 4 * kit.embedder.width)
+    blob = Blobs(tmp_path / FOLDER).put(to_bytes(fresh(read_config(folder).network, 4, 4.0, torch.Generator())))
+    record = Adaptation(
+        id="ad_" + "1" * 32, tenant="t", cluster="c", kind="lora", blob=blob, parent=None, base=kit.base,
+        embedder=kit.embedder.hash, dataset="d", feedback=(), sources=(), seed=0, config="{}", report="",
+        state="champion", reason="", centroid=tuple(np.frombuffer(embedded.vectors[0], "<f4").tolist()), radius=0.01,
+        created=1.0, changed=1.0,
+    )  # fmt: skip
+    with Store(tmp_path, [*TABLES, domains(kit.embedder.width).spec]) as store:
+        store.commit([ADAPTATIONS.put(record), domains(kit.embedder.width).put(domain_of(record))])
+        run = AloneRun(0, tenant="t", snapshot=store.snapshot())
+        answer = run_alone(loaded.pipelines["text"], TextRequest(prompt=prompt, length=8), run=run)
+    assert [each.id for each in answer.attribution] == [record.id]
+
+
+def test_a_model_without_a_learning_kit_is_served_and_learns_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "code-small"
+    shutil.copytree(SHIPPED / "code-small", folder, ignore=shutil.ignore_patterns("anchors.jsonl"))
+    assert set(load([folder], store=tmp_path).pipelines) == {"text", "score"}
+
+
+def test_a_learning_kit_of_another_model_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "code-small"
+    shutil.copytree(SHIPPED / "code-small", folder)
+    parts = {"mean": np.zeros(2, np.float32), "matrix": np.eye(2, dtype=np.float32)}
+    save_file(parts, folder / "embedder.safetensors", metadata={"reach": "0.5"})
+    with pytest.raises(CheckpointError) as caught:
+        load([folder])
+    assert caught.value.detail == "code-small: the learning kit is for vectors of width 2, the model's have 256"
+    assert caught.value.hint == "make it again with `perfuse train kit`"
 
 
 def test_shipped_models_fit_into_forty_megabytes() -> None:
