@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from perfuse.errors import InvalidRequest
+from perfuse.models.canvas import given
 from perfuse.models.lora import Adaptation, fresh
 from perfuse.models.text import read_config, read_weights
 from perfuse.models.tokenizer import TextTokenizer
 from perfuse.models.unified import UnifiedScoreNetwork
 from perfuse.training.examples import LIMIT, Batch, Row, canvas, cut, pack
 from perfuse.training.losses import diffusion_step
-from perfuse.training.trainer import Trainer, TrainerConfig
+from perfuse.training.trainer import Progress, Trainer, TrainerConfig
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class LoraConfig:
         pool_rows: rows drawn at once and sorted by length.
         seed: of everything random.
         device: where to compute.
+        save_every: seconds between states from which a run can go on.
     """
 
     rank: int = 16
@@ -64,6 +66,7 @@ class LoraConfig:
     pool_rows: int = 256
     seed: int = 0
     device: str = "cpu"
+    save_every: float = 5.0
 
 
 def _parameter(block: int, layer: str, side: str) -> str:
@@ -120,16 +123,34 @@ class LoRATrainer:
         self._network.load_state_dict(read_weights(base, self._network, torch.float32))
 
     def fit(
-        self, lessons: Sequence[Lesson], replay: Sequence[Lesson], out: Path, *, resume: bool = False
+        self,
+        lessons: Sequence[Lesson],
+        replay: Sequence[Lesson],
+        out: Path,
+        *,
+        resume: bool = False,
+        watch: Callable[[Progress, float], None] | None = None,
     ) -> Adaptation:
         """The adaptation that the lessons teach; the state lies in `out`, from which a run can go on.
 
+        What is too long for a training row is left out.
+
+        Args:
+            lessons: what to learn.
+            replay: what to keep.
+            out: folder of the state.
+            resume: go on from the state.
+            watch: told after each step where the run stands, with its smoothed loss.
+
         Raises:
-            InvalidRequest: there is nothing to learn.
+            InvalidRequest: there is nothing to learn, or all of it is too long.
             CheckpointError: `resume` is asked for and there is no state of this run.
         """
         if not any(lesson.weight > 0 for lesson in lessons):
             raise InvalidRequest(f"{len(lessons)} lessons came, none with a positive weight; expected at least one")
+        lessons, replay = self._fitting(lessons), self._fitting(replay)
+        if not any(lesson.weight > 0 for lesson in lessons):
+            raise InvalidRequest(f"no lesson with a positive weight fits into {LIMIT} tokens")
         generator = torch.Generator().manual_seed(self.config.seed)
         blank = fresh(self.described.network, self.config.rank, self.config.alpha, generator)
         trainer = Trainer(
@@ -139,14 +160,30 @@ class LoRATrainer:
             lambda batch: (len(batch.tokens), int(batch.places.keys.sum())),
             TrainerConfig(
                 self.config.minutes, out, seed=self.config.seed, rate=self.config.rate, warmup=20, decay=0.0, ema=0.98,
-                save_every=30.0, device=self.config.device, steps=self.config.steps,
+                save_every=self.config.save_every, device=self.config.device, steps=self.config.steps,
             ),
         )  # fmt: skip
         if resume:
             trainer.resume()
-        trainer.run()
+        trainer.run(watch)
         assert isinstance(trainer.model, Adapting)
         return trainer.model.adaptation(dict(trainer.averaged()))
+
+    def _fitting(self, lessons: Sequence[Lesson]) -> list[Lesson]:
+        """Those whose canvas, with the one null that ends it, is not too long."""
+        encode = self.tokenizer.encode
+        fitting = [
+            lesson
+            for lesson in lessons
+            if len(given(encode(lesson.prompt), encode(lesson.prefix), encode(lesson.suffix)))
+            + len(encode(lesson.middle))
+            < LIMIT
+        ]
+        if len(fitting) < len(lessons):
+            log.warning(
+                "%d of %d lessons are left out: over %d tokens", len(lessons) - len(fitting), len(lessons), LIMIT
+            )
+        return fitting
 
     def _pool(self, lessons: Sequence[Lesson], replay: Sequence[Lesson], index: int) -> list[Batch]:
         rng = Random(f"lora/{self.config.seed}/{index}")

@@ -150,8 +150,12 @@ class Trainer(Generic[BatchT]):
                 self.progress.position += 1
             self.progress.pool, self.progress.position = self.progress.pool + 1, 0
 
-    def run(self) -> None:
-        """Trains until the budget is spent; saves on the way and at the end."""
+    def run(self, watch: Callable[[Progress, float], None] | None = None) -> None:
+        """Trains until the budget is spent; saves on the way and at the end.
+
+        Args:
+            watch: told after each step where the run stands, with its smoothed loss.
+        """
         self.model.train()
         saved, last, shown, smooth = self.progress.seconds, time.monotonic(), 0.0, 0.0
         for batch in self.batches():
@@ -165,6 +169,8 @@ class Trainer(Generic[BatchT]):
             self.progress.step += 1
             self.progress.samples += samples
             self.progress.tokens += tokens
+            if watch is not None:
+                watch(self.progress, smooth)
             if self.progress.seconds - shown > 20:
                 shown = self.progress.seconds
                 log.info("step %d, %.1f of %.1f min, loss %.4f, %d samples, %.0f tokens/s", self.progress.step,
@@ -212,7 +218,7 @@ class Trainer(Generic[BatchT]):
                     p.copy_(self.master[name])
             for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
                 optimiser.load_state_dict(saved)
-        except (OSError, KeyError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        except (OSError, EOFError, KeyError, TypeError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
             if isinstance(error, CheckpointError):
                 raise
             raise CheckpointError(
