@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from typing import Protocol, cast
 
 import msgspec
 
-from perfuse import logging, orders, wire
+from perfuse import orders, wire
 from perfuse.errors import Unavailable
-
-_log = logging.get(__name__)
 
 _HINT = "it is starting again; try again"
 _RETRY_SECONDS = 2.0
@@ -80,13 +79,11 @@ class EvolutionLink(asyncio.Protocol):
         """The present connection, or a new one on which a worker has spoken."""
         if self._transport is not None and self._ready.is_set():
             return self._transport
-        try:
+        with contextlib.suppress(OSError):  # TimeoutError is one
             async with asyncio.timeout(self._ready_seconds):
                 if self._transport is None:
                     await asyncio.get_running_loop().create_unix_connection(lambda: self, self._path)
                 await self._ready.wait()
-        except OSError as error:  # TimeoutError is one
-            _log.debug("evolution_worker_unreachable", reason=str(error))
         if self._transport is None or not self._ready.is_set():
             raise Unavailable("the evolution worker is not running", hint=_HINT, retry_after=_RETRY_SECONDS)
         return self._transport
@@ -105,7 +102,7 @@ class EvolutionLink(asyncio.Protocol):
             for body in self._reader.feed(data):
                 self._received(orders.decode_answer(body))
         except ValueError as error:
-            _log.error("malformed_frame", part="evolution", reason=str(error))
+            self._fail(f"the evolution worker said what is no answer: {error}", "is it of another build?")
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -113,11 +110,12 @@ class EvolutionLink(asyncio.Protocol):
         del exc
         self._transport = None
         self._ready.set()  # nobody waits for it any more
+        self._fail("the evolution worker ended before it answered", _HINT)
+
+    def _fail(self, detail: str, hint: str) -> None:
         for answer in self._open.values():
             if not answer.done():
-                answer.set_exception(
-                    Unavailable("the evolution worker ended before it answered", hint=_HINT, retry_after=_RETRY_SECONDS)
-                )
+                answer.set_exception(Unavailable(detail, hint=hint, retry_after=_RETRY_SECONDS))
 
     def _received(self, message: orders.Answer) -> None:
         if isinstance(message, orders.Ready):

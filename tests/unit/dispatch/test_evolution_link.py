@@ -109,8 +109,9 @@ async def test_a_worker_that_does_not_answer(path: Path) -> None:
 async def test_what_is_no_answer_ends_the_connection(path: Path, answer: bytes) -> None:
     async with worker_that_sends(path, answer=answer):
         link = EvolutionLink(str(path))
-        with pytest.raises(Unavailable, match="^the evolution worker ended before it answered$"):
+        with pytest.raises(Unavailable, match="^the evolution worker said what is no answer: ") as refused:
             await link.ask(STATUS)
+    assert refused.value.hint == "is it of another build?"
 
 
 async def test_answers_that_nobody_waits_for_are_passed_over(path: Path) -> None:
