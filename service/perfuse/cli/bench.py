@@ -43,6 +43,31 @@ def latency(
     _show(run(load_share=load, seconds=seconds, threads=threads).as_dict(), json=json)
 
 
+@app.command()
+def routing(
+    *, domains: Annotated[int, typer.Option(help="how many there are to search")] = 10_000, json: Json = False
+) -> None:
+    """How long it takes to find what was learned for a request."""
+    from perfuse.evaluation.bench_adaptations import routing as measure
+
+    logging.configure("bench", level="warning")
+    _show(measure(count=domains).as_dict(), json=json)
+
+
+@app.command()
+def adaptations(
+    *,
+    count: Annotated[int, typer.Option(help="adaptations in one batch")] = 4,
+    rows: Annotated[int, typer.Option(help="rows of the batch")] = 16,
+    json: Json = False,
+) -> None:
+    """What a batch with rows of several adaptations costs beside one of the base model."""
+    from perfuse.evaluation.bench_adaptations import adaptations as measure
+
+    logging.configure("bench", level="warning")
+    _show(measure(count=count, rows=rows).as_dict(), json=json)
+
+
 def _show(figures: Mapping[str, object], *, json: bool) -> None:
     if json:
         emit_json({**figures, "cpu_flags": cpu_flags()})
