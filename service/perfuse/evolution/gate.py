@@ -7,7 +7,9 @@ Thresholds and where they come from:
 - anchors: the upper 95 % bound of the drop stays below 1 point (the project's promise to requests outside). With fewer
   than 368 anchors even no loss leaves more than that open, so fewer show neither harm nor safety.
 - masked negative log-likelihood: less than 0.08 bits per token more (the gate of STABLE, arXiv 2510.16089).
-- p99 latency at most 1.1 times, memory at most 1.2 times the present (common practice of model roll-outs).
+- a forward takes at most 1.5 times as long: a low-rank adaptation costs 1.1 to 1.4 times (`perfuse bench adaptations`),
+  more than that is another kind of adaptation or a fault. Medians, because a shared CPU moves tails more than models do.
+- memory at most 1.2 times the present (common practice of model roll-outs).
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ class Thresholds:
     anchor_drop: float = 0.01
     anchor_confidence: float = 0.95
     nll_bits: float = 0.08
-    latency_ratio: float = 1.1
+    latency_ratio: float = 1.5
     memory_ratio: float = 1.2
 
 
@@ -74,7 +76,7 @@ class Measured:
         gain: pairs on the cluster's own tasks.
         anchors: pairs on tasks of everything else, with routing as in service; the domains each apart.
         nll_bits: increase of the masked negative log-likelihood on the anchors, in bits per token.
-        latency_ratio: p99 of a batch with the candidate over p99 without.
+        latency_ratio: engine time per forward with the candidate over that without, medians.
         memory_ratio: resident memory with the candidate over memory without.
     """
 
@@ -186,7 +188,7 @@ def _harms(measured: Measured, limits: Thresholds) -> list[str]:
         )
     if not measured.latency_ratio <= limits.latency_ratio:
         harms.append(
-            f"p99 is {measured.latency_ratio:.2f} times the present; at most {limits.latency_ratio} is allowed"
+            f"a forward takes {measured.latency_ratio:.2f} times as long; at most {limits.latency_ratio} is allowed"
         )
     if not measured.memory_ratio <= limits.memory_ratio:
         harms.append(

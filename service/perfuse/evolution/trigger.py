@@ -21,10 +21,14 @@ class Rules:
     Args:
         items: curated items of a cluster that no earlier training saw.
         failing: share of these on which the server's answer was not the right one.
+        calm: seconds without a new item before a training begins, so that it does not miss the rest of a stream.
+        patience: times `items` from which on it begins all the same.
     """
 
     items: int = 24
     failing: float = 0.1
+    calm: float = 5.0
+    patience: int = 8
 
 
 def due(snapshot: Snapshot, base: str, now: float, rules: Rules | None = None) -> list[Job]:
@@ -43,6 +47,8 @@ def due(snapshot: Snapshot, base: str, now: float, rules: Rules | None = None) -
         if (tenant, cluster) in busy or len(new) < limits.items:
             continue
         if current(snapshot, tenant, cluster).canary is not None:
+            continue
+        if now - max(row.received for row in new) < limits.calm and len(new) < limits.patience * limits.items:
             continue
         if sum(_failed(row) for row in new) >= limits.failing * len(new):
             found.append(job_of(tenant, cluster, base, rows, f"{len(new)} new items", now))

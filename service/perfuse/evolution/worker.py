@@ -79,6 +79,7 @@ class Worker:
         curation = Curation()
         self._taking = Taking(learned, inbox)
         self._sorting = Sorting(learned, self._answerer, kit, curation)
+        self._trigger = trigger.Rules(items=settings.train_after)
         self._watch = Watch(learned, self._answerer, self._folder)
         self._curation = curation
         self._workshop: Workshop | None = None
@@ -133,7 +134,8 @@ class Worker:
             self._changed.clear()
             try:
                 if await self._sorting.sort():
-                    await self._queue_due()
+                    asyncio.get_running_loop().call_later(self._trigger.calm + 0.1, self.wake)
+                await self._queue_due()
                 await self._watch.look()
             except PerfuseError as error:
                 _log.warning("not_learning", reason=error.detail)
@@ -176,9 +178,8 @@ class Worker:
         return known
 
     async def _queue_due(self) -> None:
-        rules = trigger.Rules(items=self._settings.train_after)
         snapshot = self._learned.store.snapshot()
-        jobs: list[Job] = await asyncio.to_thread(trigger.due, snapshot, self._kit.base, time.time(), rules)
+        jobs: list[Job] = await asyncio.to_thread(trigger.due, snapshot, self._kit.base, time.time(), self._trigger)
         for job in jobs:
             _log.info("job_queued", job=job.id, cluster=job.cluster, reason=job.reason)
         if jobs:

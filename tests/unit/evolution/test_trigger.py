@@ -40,6 +40,14 @@ def test_enough_new_items_make_a_job_once(learned: Learned) -> None:
     assert second.id != job.id
 
 
+def test_a_stream_is_waited_for_until_it_is_calm_or_long(learned: Learned) -> None:
+    rules = Rules(items=5, calm=5.0, patience=2)
+    learned.store.commit([FEEDBACK.put(*rows(6))])
+    assert [len(due(learned.store.snapshot(), "base", now, rules)) for now in (1.0, 5.9, 6.0)] == [0, 0, 1]
+    learned.store.commit([FEEDBACK.put(*rows(10))])
+    assert len(due(learned.store.snapshot(), "base", 1.0, rules)) == 1
+
+
 @pytest.mark.parametrize(
     ("said", "trained"),
     [
