@@ -251,7 +251,7 @@ def _show_adaptation(found: AdapterAnswer) -> None:
 
 
 def _counts(counts: Mapping[str, object]) -> str:
-    return ", ".join(f"{number} {name}" for name, number in counts.items()) or "none"
+    return ", ".join(f"{counts[name]} {name}" for name in counts if counts[name] is not None) or "none"
 
 
 def _when(seconds: float) -> str:
