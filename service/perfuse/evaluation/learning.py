@@ -217,7 +217,7 @@ def _calm(found: Mapping[str, object], *, jobs: bool) -> bool:
         return False
     under_way = [job for job in every if job["state"] in ("queued", "running")]
     waiting = inbox.get("waiting", 1) or inbox.get("leased", 0) or feedback.get("new", 0)
-    return not waiting and not found.get("busy") and not (jobs and under_way)
+    return not waiting and not (jobs and (under_way or found.get("stage")))
 
 
 @contextmanager

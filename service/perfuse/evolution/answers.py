@@ -71,6 +71,16 @@ class Answerer:
         results = await each(parts, self._embed)
         return [vector for part in results for vector in part]
 
+    async def embed_now(self, prompts: Sequence[str]) -> list[bytes]:
+        """The same for somebody who waits: not behind everything else, and refused where the engines are full.
+
+        Raises:
+            Overloaded, Unavailable: ask again later.
+        """
+        done = await self._pool.run("embedding", EmbedRequest(prompts=tuple(prompts), reproducible=True))
+        assert isinstance(done.result, EmbedResult)
+        return list(done.result.vectors)
+
     async def _embed(self, prompts: tuple[str, ...]) -> tuple[bytes, ...]:
         done = await self._ask("embedding", EmbedRequest(prompts=prompts, reproducible=True), "")
         assert isinstance(done.result, EmbedResult)

@@ -8,7 +8,7 @@ Thresholds and where they come from:
   than 368 anchors even no loss leaves more than that open, so fewer show neither harm nor safety.
 - masked negative log-likelihood: less than 0.08 bits per token more (the gate of STABLE, arXiv 2510.16089).
 - a forward takes at most 1.5 times as long: a low-rank adaptation costs 1.1 to 1.4 times (`perfuse bench adaptations`),
-  more than that is another kind of adaptation or a fault. Medians, because a shared CPU moves tails more than models do.
+  more than that is a fault. Medians, because a shared CPU moves tails more than models do.
 - memory at most 1.2 times the present (common practice of model roll-outs).
 """
 

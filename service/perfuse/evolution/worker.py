@@ -45,6 +45,8 @@ FOLDER = "evolution"
 _TAKE_SECONDS = 0.25
 """Between two looks into an empty inbox."""
 _RETRY_SECONDS = 2.0
+_MARGIN = 0.2
+"""Seconds after the calm at which the trigger is asked again."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +78,7 @@ class Worker:
         self._answerer = Answerer(pool)
         self._turn = asyncio.Lock()
         self._stats: dict[str, object] = {}
+        self._calm_at = 0.0
         curation = Curation()
         self._taking = Taking(learned, inbox)
         self._sorting = Sorting(learned, self._answerer, kit, curation)
@@ -95,7 +98,7 @@ class Worker:
         return Desk(
             self._learned,
             self._kit,
-            embed=self._answerer.embed,
+            embed=self._answerer.embed_now,
             status=self.status,
             wake=self.wake,
             turn=self._turn,
@@ -104,6 +107,8 @@ class Worker:
     def status(self, tenant: str) -> dict[str, object]:
         """What `perfuse evolve status` shows."""
         stage = "waiting for an engine" if self._workshop is None else self._workshop.stage
+        if not stage and time.monotonic() < self._calm_at:
+            stage = "listening"
         return {**report(self._learned, tenant), "inbox": self._stats, "stage": stage}
 
     async def run(self) -> None:
@@ -134,7 +139,8 @@ class Worker:
             self._changed.clear()
             try:
                 if await self._sorting.sort():
-                    asyncio.get_running_loop().call_later(self._trigger.calm + 0.1, self.wake)
+                    self._calm_at = time.monotonic() + self._trigger.calm + _MARGIN
+                    asyncio.get_running_loop().call_later(self._trigger.calm + _MARGIN, self.wake)
                 await self._queue_due()
                 await self._watch.look()
             except PerfuseError as error:
