@@ -16,7 +16,7 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 unexport PIP_FIND_LINKS PIP_REQUIRE_VIRTUALENV PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help run test unit proof check rules format bench build requirements openapi clean
+.PHONY: help run test unit proof check rules format bench demo build requirements openapi clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,6 +92,9 @@ format: .venv/.dev ## rewrite the sources in the one format
 
 bench: build ## what front and engine cost, as JSON
 	$(BIN)/perfuse bench serve --json
+
+demo: build ## teach a fresh server four new kinds of request over HTTP (simulated feedback; half an hour on two cores)
+	$(BIN)/perfuse eval learning $(ARGS)
 
 openapi: build ## export the HTTP description
 	$(BIN)/perfuse openapi > openapi.yaml

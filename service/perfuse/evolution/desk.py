@@ -16,6 +16,7 @@ from perfuse.evolution.learned import Learned
 from perfuse.evolution.promote import get, promote, roll_back, start_canary, withdraw
 from perfuse.evolution.rebuild import rebuild
 from perfuse.evolution.revoke import purge, revoke
+from perfuse.evolution.totals import totals
 from perfuse.orders import Body
 from perfuse.store.aliases import current
 from perfuse.store.kit import Kit
@@ -72,6 +73,8 @@ class Desk:
         match order:
             case orders.Status():
                 return await self._step(lambda: self._status(order.tenant))
+            case orders.Totals():
+                return await self._step(lambda: totals(self._learned))
             case orders.ListAdaptations():
                 return await self._step(lambda: self._list(order.tenant))
             case orders.ShowAdaptation():

@@ -21,7 +21,6 @@ from perfuse.evolution import training
 from perfuse.evolution.answers import Answerer, Asked, each
 from perfuse.evolution.cluster import radius
 from perfuse.evolution.curate import Rules, curate
-from perfuse.evolution.files import write_whole
 from perfuse.evolution.gate import Decision, Measured, Thresholds, decide
 from perfuse.evolution.learned import Learned
 from perfuse.evolution.lessons import Lessons, Task, lesson_line, lessons_of
@@ -30,6 +29,7 @@ from perfuse.evolution.reference import Reference
 from perfuse.evolution.sorting import centroid_of, vectors_of
 from perfuse.evolution.trial import measure
 from perfuse.store.aliases import current
+from perfuse.store.files import write_whole
 from perfuse.store.kit import Kit
 from perfuse.store.learning import FEEDBACK, JOBS, REVOCATIONS, Adaptation, Feedback, Job, JobState
 

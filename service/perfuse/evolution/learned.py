@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from perfuse.errors import ConfigError
+from perfuse.evolution.tally import Tally
 from perfuse.store import Store
 from perfuse.store.blobs import FOLDER, Blobs
 from perfuse.store.learning import EMBEDDERS, TABLES, Embedder, domains, memories
@@ -15,10 +16,11 @@ from perfuse.store.learning import EMBEDDERS, TABLES, Embedder, domains, memorie
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """The owner's store with the blobs beside it."""
+    """The owner's store with the blobs beside it, and what this process has done with it."""
 
     store: Store
     blobs: Blobs
+    tally: Tally = field(default_factory=Tally, compare=False)
 
     @classmethod
     def open(cls, path: Path, embedder: Embedder) -> Self:

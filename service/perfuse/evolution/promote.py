@@ -11,11 +11,13 @@ returns, or does it. The bytes of what becomes champion are read and compared wi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from perfuse.errors import InvalidRequest, NotFound, StoreCorrupt, WrongState
 from perfuse.evolution.learned import Learned
+from perfuse.evolution.tally import Move
 from perfuse.store import Snapshot
 from perfuse.store.aliases import current, step
 from perfuse.store.learning import (
@@ -30,6 +32,8 @@ from perfuse.store.learning import (
     domains,
 )
 from perfuse.store.store import Change
+
+_Result = TypeVar("_Result")
 
 
 def admit(learned: Learned, candidate: Adaptation, data: bytes) -> Adaptation:
@@ -105,7 +109,7 @@ def withdraw(learned: Learned, identity: str, reason: str, now: float) -> Adapta
         moved = replace(alias, canary=None, share=0.0, changed=now)
         return ended, [*leaving(ended), ALIASES.put(moved)]
 
-    return step(learned.store, decide)
+    return _counted(learned, "withdrawn", decide)
 
 
 def promote(learned: Learned, identity: str, reason: str, now: float) -> Adaptation:
@@ -129,7 +133,7 @@ def promote(learned: Learned, identity: str, reason: str, now: float) -> Adaptat
             changes += leaving(replace(before, state="retired", reason=f"replaced by {identity}", changed=now))
         return champion, [*changes, ALIASES.put(moved)]
 
-    return step(learned.store, decide)
+    return _counted(learned, "promoted", decide)
 
 
 def roll_back(learned: Learned, identity: str, reason: str, now: float) -> Alias:
@@ -151,7 +155,7 @@ def roll_back(learned: Learned, identity: str, reason: str, now: float) -> Alias
         moved = replace(alias, champion=None if heir is None else heir.id, previous=None, changed=now)
         return moved, [*changes, ALIASES.put(moved)]
 
-    return step(learned.store, decide)
+    return _counted(learned, "rolled_back", decide)
 
 
 def get(snapshot: Snapshot, identity: str) -> Adaptation:
@@ -196,6 +200,23 @@ def serving(adaptation: Adaptation) -> list[Change]:
 def leaving(adaptation: Adaptation) -> list[Change]:
     """The changes that write an adaptation that serves no more, so that no request finds it."""
     return [ADAPTATIONS.put(adaptation), domains(len(adaptation.centroid)).drop([adaptation.id])]
+
+
+def _counted(
+    learned: Learned, move: Move, decide: Callable[[Snapshot], tuple[_Result, Sequence[Change]]]
+) -> _Result:
+    """The step, counted when it is on disk, unless it had been done before."""
+    made: list[Change] = []
+
+    def deciding(snapshot: Snapshot) -> tuple[_Result, Sequence[Change]]:
+        result, changes = decide(snapshot)
+        made.extend(changes)
+        return result, changes
+
+    result = step(learned.store, deciding)
+    if made:
+        learned.tally.move(move)
+    return result
 
 
 def _in_state(snapshot: Snapshot, identity: str, start: AdaptationState, *, done: AdaptationState) -> Adaptation:

@@ -14,7 +14,7 @@ import numpy as np
 
 from perfuse.adaptation.whitening import Vectors
 from perfuse.evolution.answers import Answerer, Asked, each
-from perfuse.evolution.files import write_whole
+from perfuse.store.files import write_whole
 from perfuse.store.kit import Anchor, Kit
 
 SCORED = 50

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from perfuse import logging
 from perfuse.errors import GenerationFailed
-from perfuse.evolution.files import write_whole
+from perfuse.store.files import write_whole
 
 _log = logging.get(__name__)
 

@@ -16,13 +16,13 @@ from pathlib import Path
 from perfuse import logging
 from perfuse.evolution.answers import Answerer
 from perfuse.evolution.canary import Rules, verdict
-from perfuse.evolution.files import write_whole
 from perfuse.evolution.gate import Pairs
 from perfuse.evolution.learned import Learned
 from perfuse.evolution.lessons import Task
 from perfuse.evolution.promote import get, promote, withdraw
 from perfuse.evolution.trial import compare
 from perfuse.store import Snapshot
+from perfuse.store.files import write_whole
 from perfuse.store.learning import ALIASES, FEEDBACK, Adaptation, Alias, Feedback
 
 _log = logging.get(__name__)
@@ -68,6 +68,8 @@ class Watch:
         for start in range(0, max(len(new), 1), AT_ONCE):
             tasks = [Task(row, row.correction or "") for row in new[start : start + AT_ONCE]]
             trial = await compare(tasks, self._answerer, alias.champion or "none", canary.id, canary.tenant)
+            for pair in zip(trial.before, trial.after, strict=True):
+                self._learned.tally.pair(*pair)
             seen |= {task.row.id: pair for task, *pair in zip(tasks, trial.before, trial.after, strict=True)}
             write_whole(path, json.dumps(seen).encode())
             if await asyncio.to_thread(self._decide, canary, list(seen.values())):

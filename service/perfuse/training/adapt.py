@@ -31,8 +31,8 @@ import msgspec
 from perfuse import logging
 from perfuse.engine.launch import die_with, name_process
 from perfuse.errors import CheckpointError, InvalidRequest, PerfuseError
+from perfuse.store.files import write_whole
 from perfuse.store.kit import base_of
-from perfuse.training.files import replace_file
 
 if TYPE_CHECKING:
     from perfuse.training.lora import Lesson, LoraConfig
@@ -146,7 +146,7 @@ def adapt(folder: Path, job: Job) -> None:
         log.warning("state_damaged", reason=error.detail)
         shutil.rmtree(state)
         made = trainer.fit(lessons, replay, state, watch=watch)
-    replace_file(folder / RESULT, to_bytes(made))
+    write_whole(folder / RESULT, to_bytes(made))
 
 
 def _is_new(folder: Path, job: Job, inputs: Mapping[str, bytes]) -> bool:
@@ -161,7 +161,7 @@ def _is_new(folder: Path, job: Job, inputs: Mapping[str, bytes]) -> bool:
     for left in (folder / RESULT, folder / PROGRESS):
         left.unlink(missing_ok=True)
     shutil.rmtree(folder / _STATE, ignore_errors=True)
-    replace_file(made_of, digest.hexdigest().encode())
+    write_whole(made_of, digest.hexdigest().encode())
     return True
 
 
@@ -207,7 +207,7 @@ def _watch(folder: Path, of: int) -> Callable[[Progress, float], None]:
             return
         due = time.monotonic() + _PROGRESS_SECONDS
         now = {"step": progress.step, "of": of, "seconds": round(progress.seconds, 2), "loss": round(loss, 4)}
-        replace_file(folder / PROGRESS, json.dumps(now).encode())
+        write_whole(folder / PROGRESS, json.dumps(now).encode())
 
     return watch
 

@@ -19,9 +19,9 @@ from perfuse.adaptation.whitening import Vectors, Whitening, reach_of
 from perfuse.errors import InvalidRequest
 from perfuse.models.call import Call
 from perfuse.models.text import LoadedText, load_text
+from perfuse.store.files import write_whole
 from perfuse.store.kit import ANCHORS_FILE, EMBEDDER_FILE, Anchor, Kit, read_kit
 from perfuse.training.corpus.tasks import Case, Task, training_tasks, validation_tasks
-from perfuse.training.files import replace_file
 
 PROMPTS = 700
 ANCHORS = 1000
@@ -58,8 +58,8 @@ def make_kit(folder: Path, *, prompts: int = PROMPTS, anchors: int = ANCHORS, se
     white = Whitening.of(embedded)
     reach = reach_of(white.unit(embedded), REACH_SHARE)
     tensors = {"mean": white.mean, "matrix": np.ascontiguousarray(white.matrix)}
-    replace_file(folder / ANCHORS_FILE, lines.encode())
-    replace_file(folder / EMBEDDER_FILE, save(tensors, metadata={"reach": f"{reach:.4f}"}))
+    write_whole(folder / ANCHORS_FILE, lines.encode())
+    write_whole(folder / EMBEDDER_FILE, save(tensors, metadata={"reach": f"{reach:.4f}"}))
     kit = read_kit(folder)
     assert kit is not None
     return kit

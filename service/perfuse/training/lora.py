@@ -62,7 +62,7 @@ class LoraConfig:
     rate: float = 2e-3
     replay: float = 0.5
     cuts: float = 0.2
-    batch_tokens: int = 2048
+    batch_tokens: int = 1024
     pool_rows: int = 256
     seed: int = 0
     device: str = "cpu"

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from perfuse.evolution.answers import Answerer
-from perfuse.evolution.files import write_whole
 from perfuse.evolution.reference import reference
+from perfuse.store.files import write_whole
 from perfuse.store.kit import Anchor, Kit
 from perfuse.store.learning import Embedder
 from unit.evolution.scripted_pool import WIDTH, ScriptedPool, vector_of
