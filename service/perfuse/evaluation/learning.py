@@ -122,14 +122,23 @@ def _jailed(task: Task, text: str) -> sandbox.Task:
 
 
 def verifier_of(task: Task) -> dict[str, object]:
-    """The task's tests as feedback carries them."""
+    """The task's tests as feedback carries them: without those whose numbers do not fit into 64 bits."""
     cases: list[dict[str, object]] = [
         {"args": list(case.arguments), "raises": "ValueError"}
         if case.raises
         else {"args": list(case.arguments), "expected": case.expected}
         for case in task.cases
+        if _fits([list(case.arguments), case.expected])
     ]
     return {"kind": "python_tests", "entry_point": task.entry_point, "cases": cases}
+
+
+def _fits(value: object) -> bool:
+    if isinstance(value, dict):
+        return all(_fits(each) for pair in value.items() for each in pair)
+    if isinstance(value, list | tuple):
+        return all(_fits(each) for each in value)
+    return not isinstance(value, int) or -(2**63) <= value < 2**63
 
 
 async def teach(server: Server, tasks: Sequence[FamilyTask], how: Teaching, seed: int = 0) -> None:
