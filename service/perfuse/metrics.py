@@ -10,6 +10,7 @@ import re
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal
 
@@ -49,6 +50,53 @@ _PATHS: Mapping[str, Kind] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """What is exposed of one stage of learning: a counter if the name ends so, else a gauge."""
+
+    name: str
+    documentation: str
+    label: str
+    values: tuple[str, ...]
+
+
+_STAGES: Mapping[str, _Stage] = {
+    "feedback": _Stage(
+        "perfuse_evolution_feedback_items",
+        "feedback in the store",
+        "state",
+        ("new", "curated", "quarantined", "superseded"),
+    ),
+    "jobs": _Stage(
+        "perfuse_evolution_jobs", "trainings", "state", ("queued", "running", "done", "failed", "cancelled")
+    ),
+    "adaptations": _Stage(
+        "perfuse_evolution_adaptations",
+        "adaptations",
+        "state",
+        ("candidate", "canary", "champion", "retired", "rejected"),
+    ),
+    "gates": _Stage(
+        "perfuse_evolution_gates_total",
+        "adaptations that the gate judged",
+        "outcome",
+        ("promote", "unproven", "reject"),
+    ),
+    "pairs": _Stage(
+        "perfuse_evolution_canary_pairs_total",
+        "live requests answered by canary and champion",
+        "outcome",
+        ("won", "lost", "even"),
+    ),
+    "moves": _Stage(
+        "perfuse_evolution_moves_total",
+        "champions made, canaries withdrawn, champions rolled back",
+        "move",
+        ("promoted", "withdrawn", "rolled_back"),
+    ),
+}
+
+
 def kind_of(path: str) -> Kind:
     """The label of a path: its first part, without /v1."""
     return _PATHS.get(path.removeprefix("/v1/").lstrip("/").partition("/")[0], "other")
@@ -84,6 +132,7 @@ class Metrics:
         )
         self._inbox = _Histogram("perfuse_inbox_seconds", "time to keep feedback durably")
         self._depth = _Depth()
+        self._evolution = _Evolution()
         for collector in (
             self._answered,
             self._seconds,
@@ -94,6 +143,7 @@ class Metrics:
             self._ledger,
             self._inbox,
             self._depth,
+            self._evolution,
         ):
             self.registry.register(collector)
         if engines is not None:
@@ -143,6 +193,10 @@ class Metrics:
     def inbox(self, states: Mapping[str, int]) -> None:
         """How many items the inbox holds now, by state; none of them if it does not say."""
         self._depth.states = states
+
+    def evolution(self, counts: Mapping[str, object] | None) -> None:
+        """What the evolution worker counts, stage by stage and label by label; None where none is there."""
+        self._evolution.counts = counts
 
     def exposition(self) -> bytes:
         """All metrics in the Prometheus text format."""
@@ -228,6 +282,25 @@ class _Depth(Collector):
         for state, count in self.states.items():
             family.add_metric([state], count)
         yield family
+
+
+class _Evolution(Collector):
+    """Stages of learning, as the worker last counted them."""
+
+    def __init__(self) -> None:
+        self.counts: Mapping[str, object] | None = None
+
+    def collect(self) -> Iterator[Metric]:
+        up = self.counts is not None
+        yield GaugeMetricFamily("perfuse_evolution_up", "1 where a worker learns", value=float(up))
+        for stage, shown in _STAGES.items():
+            counts = (self.counts or {}).get(stage)
+            if isinstance(counts, Mapping):
+                kind = CounterMetricFamily if shown.name.endswith("_total") else GaugeMetricFamily
+                family = kind(shown.name, shown.documentation, labels=[shown.label])
+                for value in shown.values:
+                    family.add_metric([value], counts.get(value, 0))
+                yield family
 
 
 class _Engines(Collector):

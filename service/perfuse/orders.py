@@ -40,6 +40,10 @@ class Status(Order, frozen=True, kw_only=True):
     """Counts of feedback, clusters with what serves them, and jobs."""
 
 
+class Totals(Order, frozen=True, kw_only=True):
+    """Counts of every stage, over all tenants: no id and no text among them."""
+
+
 class ListAdaptations(Order, frozen=True, kw_only=True):
     """All adaptations in brief, the latest first."""
 
@@ -116,6 +120,7 @@ class ListMemories(Order, frozen=True, kw_only=True):
 
 AnyOrder = (
     Status
+    | Totals
     | ListAdaptations
     | ShowAdaptation
     | Promote

@@ -81,3 +81,47 @@ def test_rare_events_are_counted() -> None:
 )
 def test_the_label_of_a_path_is_one_of_few(path: str, kind: str) -> None:
     assert kind_of(path) == kind
+
+
+def test_a_server_without_a_worker_says_so_and_nothing_else_of_learning() -> None:
+    assert lines(Metrics(), "perfuse_evolution_") == ["perfuse_evolution_up 0.0"]
+
+
+def test_stages_of_learning_have_closed_labels_and_zeros() -> None:
+    meter = Metrics()
+    meter.evolution(
+        {
+            "feedback": {"curated": 3, "a state of another build": 9},
+            "jobs": {},
+            "adaptations": {"champion": 1},
+            "gates": {"promote": 2},
+            "pairs": {"won": 7, "lost": 1},
+            "moves": {"promoted": 1},
+            "a stage of another build": 1,
+        }
+    )
+    assert lines(meter, "perfuse_evolution_") == [
+        "perfuse_evolution_up 1.0",
+        'perfuse_evolution_feedback_items{state="new"} 0.0',
+        'perfuse_evolution_feedback_items{state="curated"} 3.0',
+        'perfuse_evolution_feedback_items{state="quarantined"} 0.0',
+        'perfuse_evolution_feedback_items{state="superseded"} 0.0',
+        *(
+            f'perfuse_evolution_jobs{{state="{state}"}} 0.0'
+            for state in ("queued", "running", "done", "failed", "cancelled")
+        ),
+        'perfuse_evolution_adaptations{state="candidate"} 0.0',
+        'perfuse_evolution_adaptations{state="canary"} 0.0',
+        'perfuse_evolution_adaptations{state="champion"} 1.0',
+        'perfuse_evolution_adaptations{state="retired"} 0.0',
+        'perfuse_evolution_adaptations{state="rejected"} 0.0',
+        'perfuse_evolution_gates_total{outcome="promote"} 2.0',
+        'perfuse_evolution_gates_total{outcome="unproven"} 0.0',
+        'perfuse_evolution_gates_total{outcome="reject"} 0.0',
+        'perfuse_evolution_canary_pairs_total{outcome="won"} 7.0',
+        'perfuse_evolution_canary_pairs_total{outcome="lost"} 1.0',
+        'perfuse_evolution_canary_pairs_total{outcome="even"} 0.0',
+        'perfuse_evolution_moves_total{move="promoted"} 1.0',
+        'perfuse_evolution_moves_total{move="withdrawn"} 0.0',
+        'perfuse_evolution_moves_total{move="rolled_back"} 0.0',
+    ]

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp
 from perfuse import __version__
 from perfuse.api import openapi
 from perfuse.api.auth import Keyring
+from perfuse.api.counted import Counted
 from perfuse.api.generate import Front
 from perfuse.api.middleware import BodyLimit, HotPaths, LocalGate, RequestContext, exchange_of
 from perfuse.api.problems import MethodNotAllowed, response_of, unforeseen
@@ -81,6 +82,7 @@ def create_app(
         pool=pool, ledger=ledger, inbox=inbox, minter=Minter(secret), keyring=keyring, meter=meter
     )
     routes.state.evolution = evolution
+    routes.state.counted = Counted(evolution)
     routes.add_exception_handler(PerfuseError, _refused)
     routes.add_exception_handler(HTTPException, _not_routed)
     routes.add_exception_handler(Exception, _failed)

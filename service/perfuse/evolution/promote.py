@@ -202,9 +202,7 @@ def leaving(adaptation: Adaptation) -> list[Change]:
     return [ADAPTATIONS.put(adaptation), domains(len(adaptation.centroid)).drop([adaptation.id])]
 
 
-def _counted(
-    learned: Learned, move: Move, decide: Callable[[Snapshot], tuple[_Result, Sequence[Change]]]
-) -> _Result:
+def _counted(learned: Learned, move: Move, decide: Callable[[Snapshot], tuple[_Result, Sequence[Change]]]) -> _Result:
     """The step, counted when it is on disk, unless it had been done before."""
     made: list[Change] = []
 

@@ -12,6 +12,7 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 
 from perfuse import __version__, metrics
 from perfuse.api.answering import JSON
+from perfuse.api.counted import Counted
 from perfuse.api.generate import front_of
 from perfuse.api.openapi import documented, json_answer, open_to_all, text_answer
 from perfuse.api.problems import describe
@@ -58,6 +59,8 @@ async def exposition(request: Request) -> Response:
         front.meter.inbox({})
     else:
         front.meter.inbox({"waiting": stats.waiting, "leased": stats.leased, "dead": stats.dead})
+    counted: Counted = request.app.state.counted
+    front.meter.evolution(await counted.read())
     return Response(front.meter.exposition(), headers={"content-type": metrics.CONTENT_TYPE})
 
 
