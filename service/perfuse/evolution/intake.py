@@ -42,12 +42,14 @@ def row_of(identity: str, item: FeedbackItem) -> Feedback:
     `accepted` counts as a reward of 1 or -1, and so does an outcome named `success` that is true or false.
 
     Raises:
-        InvalidRequest: it is not about a text.
+        InvalidRequest: it is not about a text, or about one that there is not.
     """
     if item.kind != "diffuse":
         raise InvalidRequest(f"expected feedback about a text; got feedback about a {item.kind}")
     request = msgspec.json.decode(item.request, type=_Request)
     result = msgspec.json.decode(item.result, type=_Result)
+    if item.output >= len(result.outputs):
+        raise InvalidRequest(f"expected feedback about one of {len(result.outputs)} outputs; got output {item.output}")
     return Feedback(
         id=identity,
         tenant=item.tenant,

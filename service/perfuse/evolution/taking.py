@@ -2,20 +2,23 @@
 
 A crash at any point costs only time: the item is leased again and its row replaces itself. Items that were never
 begun are worked on together; one that has seen a death before is worked on alone, so that it takes nobody with it.
+Leases are short and held for as long as the work takes, so what a killed worker held is worked on again soon.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
 from perfuse import logging
-from perfuse.errors import InvalidRequest
+from perfuse.errors import InvalidRequest, SandboxUnavailable
 from perfuse.evolution.intake import row_of, verify
 from perfuse.evolution.learned import Learned
-from perfuse.queue.inbox import Inbox, Lease, LeaseLost
+from perfuse.queue.inbox import Inbox, InboxUnavailable, Lease, LeaseLost
+from perfuse.sandbox import availability
 from perfuse.store.learning import FEEDBACK, REVOCATIONS, Feedback, alias_key
 from perfuse.wire import unpack_feedback
 
@@ -23,8 +26,10 @@ _log = logging.get(__name__)
 
 TOGETHER = 16
 """Items of one lease."""
-LEASE_SECONDS = 120.0
-"""Longer than all verifiers of a batch may take, two at a time."""
+LEASE_SECONDS = 10.0
+"""Extended while the work goes on; so long after a worker was killed nobody works on what it held."""
+_EXTENSIONS = 3
+"""Per lease, so that one may come late."""
 
 
 class Taking:
@@ -38,6 +43,7 @@ class Taking:
     def __init__(self, learned: Learned, inbox: Inbox) -> None:
         self._learned = learned
         self._inbox = inbox
+        self._confines = False
         self.taken = 0
         self.refused = 0
 
@@ -46,13 +52,35 @@ class Taking:
 
         Raises:
             InboxUnavailable: the queue cannot be reached now.
-            SandboxUnavailable: nothing can be verified on this machine; what was leased stays in the inbox.
+            SandboxUnavailable: nothing can be verified on this machine; all stays in the inbox, no attempt is counted.
         """
+        if not self._confines:
+            await asyncio.to_thread(_check_jail)
+            self._confines = True
         leases = await self._inbox.lease(TOGETHER, LEASE_SECONDS)
         fresh = [lease for lease in leases if lease.attempts == 0]
-        for group in ([fresh] if fresh else []) + [[lease] for lease in leases if lease.attempts > 0]:
-            await self._take(group)
+        async with self._held(leases):
+            for group in ([fresh] if fresh else []) + [[lease] for lease in leases if lease.attempts > 0]:
+                await self._take(group)
         return len(leases)
+
+    @contextlib.asynccontextmanager
+    async def _held(self, leases: Sequence[Lease]) -> AsyncIterator[None]:
+        """Extend the leases until the work is done; those that have ended or were lost are passed over."""
+
+        async def extend() -> None:
+            while True:
+                await asyncio.sleep(LEASE_SECONDS / _EXTENSIONS)
+                for lease in leases:
+                    with contextlib.suppress(LeaseLost, InboxUnavailable):
+                        await self._inbox.extend(lease, LEASE_SECONDS)
+
+        extending = asyncio.create_task(extend())
+        try:
+            yield
+        finally:
+            extending.cancel()
+            await asyncio.gather(extending, return_exceptions=True)
 
     async def _take(self, leases: Sequence[Lease]) -> None:
         rows: list[Feedback] = []
@@ -63,7 +91,7 @@ class Taking:
                 row = row_of(lease.id, unpack_feedback(lease.item))
             except LeaseLost:
                 continue
-            except (msgspec.ValidationError, InvalidRequest) as error:
+            except (msgspec.DecodeError, InvalidRequest) as error:
                 await self._inbox.dead(lease, str(error))
                 self.refused += 1
                 continue
@@ -83,3 +111,12 @@ class Taking:
     def _revoked(self, row: Feedback) -> bool:
         found = REVOCATIONS.get(self._learned.store.snapshot(), alias_key(row.tenant, row.source))
         return found is not None and row.received <= found.at
+
+
+def _check_jail() -> None:
+    found = availability()
+    if found.tier == "none":
+        raise SandboxUnavailable(
+            f"feedback waits, because nothing can be verified here: {'; '.join(found.reasons)}",
+            hint="`perfuse doctor --sandbox` shows what is missing",
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from perfuse.errors import SandboxUnavailable
 from perfuse.evolution.learned import Learned
 from perfuse.evolution.taking import Taking
 from perfuse.queue.inbox import Put
 from perfuse.queue.inbox_sqlite import SqliteInbox
+from perfuse.sandbox import Availability
 from perfuse.store.learning import FEEDBACK, REVOCATIONS, Revocation, alias_key
 from perfuse.wire import FeedbackItem, PythonCase, PythonTests, pack_feedback
 from unit.evolution.learning import Crash, CrashingStore, reopen
@@ -57,17 +60,21 @@ async def test_items_become_rows_with_the_verdict_of_their_tests(learned: Learne
 
 async def test_what_cannot_be_read_is_put_aside_alone(learned: Learned, inbox: SqliteInbox) -> None:
     await inbox.put(Put(b"{}"))
+    await inbox.put(Put(b"\xff\x00 no JSON"))
     await inbox.put(Put(item(kind="plan", reward=1.0)))
+    await inbox.put(Put(item(output=1, reward=1.0)))
     kept = await inbox.put(Put(item(reward=1.0)))
     taking = Taking(learned, inbox)
-    assert await taking.take() == 3
+    assert await taking.take() == 5
     assert [row.id for row in FEEDBACK.scan(learned.store.snapshot())] == [kept]
     reasons = [dead.reason for dead in await inbox.dead_items()]
     assert reasons == [
         "Object missing required field `received`",
+        "JSON is malformed: invalid character (byte 0)",
         "expected feedback about a text; got feedback about a plan",
+        "expected feedback about one of 1 outputs; got output 1",
     ]
-    assert (taking.refused, (await inbox.stats()).leased) == (2, 0)
+    assert (taking.refused, (await inbox.stats()).leased) == (4, 0)
 
 
 async def test_what_a_revoked_source_had_sent_is_not_taken_in(learned: Learned, inbox: SqliteInbox) -> None:
@@ -118,3 +125,34 @@ async def test_an_item_that_saw_a_death_is_worked_on_alone(
     monkeypatch.setattr(taking, "_take", counted)
     assert await taking.take() == 3
     assert groups == [1, 1, 1]
+
+
+ENDLESS = "def f(x):\n    while True:\n        pass\n"
+
+
+async def test_a_lease_is_held_for_as_long_as_the_verifiers_take(
+    learned: Learned, inbox: SqliteInbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perfuse.evolution.taking.LEASE_SECONDS", 0.3)
+    monkeypatch.setattr("perfuse.evolution.intake.SECONDS", 1.0)
+    put = await inbox.put(Put(item(verifier=TESTS, correction=ENDLESS)))
+    taking = asyncio.create_task(Taking(learned, inbox).take())
+    await asyncio.sleep(0.7)
+    assert await inbox.lease(1, 60) == []
+    assert await taking == 1
+    (row,) = FEEDBACK.scan(learned.store.snapshot())
+    assert (row.id, row.correction_passed) == (put, False)
+    assert (await inbox.stats()).leased == 0
+
+
+async def test_where_nothing_can_be_verified_feedback_waits_and_no_attempt_counts(
+    learned: Learned, inbox: SqliteInbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing = Availability("none", None, True, None, 0, ("this kernel has no Landlock",))
+    monkeypatch.setattr("perfuse.evolution.taking.availability", lambda: nothing)
+    put = await inbox.put(Put(item(verifier=TESTS)))
+    with pytest.raises(SandboxUnavailable) as refused:
+        await Taking(learned, inbox).take()
+    assert refused.value.detail == "feedback waits, because nothing can be verified here: this kernel has no Landlock"
+    (lease,) = await inbox.lease(1, 60)
+    assert (lease.id, lease.attempts) == (put, 0)
