@@ -98,7 +98,7 @@ class _Filled(msgspec.Struct):
 
 async def score(server: Server, tasks: Sequence[Task], adaptation: str = "auto") -> Score:
     """What the server answers to the tasks' sentences, judged in the jail; the same request gives the same bytes."""
-    bodies = [_body(task, adaptation=adaptation) for task in tasks]
+    bodies = [request_of(task, adaptation=adaptation) for task in tasks]
     answers = await storm(server.port, "/diffuse", bodies, CLIENTS)
     filled = [msgspec.json.decode(answer.body, type=_Filled) for answer in answers]
     texts = [answer.outputs[0].text for answer in filled]
@@ -109,7 +109,8 @@ async def score(server: Server, tasks: Sequence[Task], adaptation: str = "auto")
     return Score([v.passed for v in verdicts], sum(bool(a.attribution) for a in filled), digest)
 
 
-def _body(task: Task, **more: object) -> dict[str, object]:
+def request_of(task: Task, **more: object) -> dict[str, object]:
+    """Body of a request for the task's sentence."""
     return {"modality": "text", "prompt": task.prompt, "seed": 0, "reproducible": True, **more}
 
 
@@ -148,7 +149,7 @@ async def teach(server: Server, tasks: Sequence[FamilyTask], how: Teaching, seed
     if how.shuffled:
         said = said[1:] + said[:1]
     for drawn, correction in zip(tasks, said, strict=True):
-        identity = await _asked(server, drawn.task)
+        identity = await asked(server, drawn.task)
         for source in range(how.sources):
             body: dict[str, object] = {
                 "generation_id": identity,
@@ -158,7 +159,7 @@ async def teach(server: Server, tasks: Sequence[FamilyTask], how: Teaching, seed
             }
             if how.verified:
                 body["verifier"] = verifier_of(drawn.task)
-            await _accepted(server, body)
+            await accepted(server, body)
 
 
 async def live(server: Server, tasks: Sequence[FamilyTask]) -> int:
@@ -167,8 +168,8 @@ async def live(server: Server, tasks: Sequence[FamilyTask]) -> int:
         if not any(cluster["canary"] for cluster in await clusters(server)):
             return start
         for drawn in tasks[start : start + LIVE_AT_ONCE]:
-            identity = await _asked(server, drawn.task)
-            await _accepted(
+            identity = await asked(server, drawn.task)
+            await accepted(
                 server,
                 {"generation_id": identity, "source": "tester", "verifier": verifier_of(drawn.task)},
             )
@@ -176,16 +177,19 @@ async def live(server: Server, tasks: Sequence[FamilyTask]) -> int:
     return len(tasks)
 
 
-async def _asked(server: Server, task: Task) -> str:
-    answer = await _sent(server, "/diffuse", _body(task), 200)
+async def asked(server: Server, task: Task) -> str:
+    """Id of the answer to the task's sentence. Raises PerfuseError: it was refused."""
+    answer = await sent(server, "/diffuse", request_of(task), 200)
     return msgspec.json.decode(answer.body, type=_Filled).id
 
 
-async def _accepted(server: Server, body: object) -> None:
-    await _sent(server, "/feedback", body, 202)
+async def accepted(server: Server, body: object) -> None:
+    """Send feedback. Raises PerfuseError: it was refused."""
+    await sent(server, "/feedback", body, 202)
 
 
-async def _sent(server: Server, path: str, body: object, expected: int) -> Answer:
+async def sent(server: Server, path: str, body: object, expected: int) -> Answer:
+    """Post; the answer, if it has the status expected. Raises PerfuseError: it has another one."""
     answer = await ask(server.port, "POST", path, body)
     if answer.status != expected:
         raise PerfuseError(f"POST {path}: expected {expected}, got {answer.status}: {answer.body.decode()[:500]}")
