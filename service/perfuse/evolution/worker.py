@@ -22,6 +22,7 @@ from perfuse.errors import PerfuseError
 from perfuse.evolution import trigger
 from perfuse.evolution.answers import Answerer
 from perfuse.evolution.curate import Rules as Curation
+from perfuse.evolution.damage import leave_damaged
 from perfuse.evolution.desk import Desk
 from perfuse.evolution.gate import Thresholds
 from perfuse.evolution.job import Plan, Workshop, resident_bytes
@@ -115,23 +116,22 @@ class Worker:
         """Learn until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._take())
-            group.create_task(self._learn())
+            group.create_task(self._learn(group))
 
     async def _take(self) -> None:
         while True:
             try:
-                taken = await self._taking.take()
+                if await self._taking.take():
+                    self.wake()
+                    continue
+                self._stats = msgspec.to_builtins(await self._inbox.stats())
             except PerfuseError as error:
                 _log.warning("feedback_not_taken", reason=error.detail)
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
-            if taken:
-                self.wake()
-                continue
-            self._stats = msgspec.to_builtins(await self._inbox.stats())
             await asyncio.sleep(_TAKE_SECONDS)
 
-    async def _learn(self) -> None:
+    async def _learn(self, group: asyncio.TaskGroup) -> None:
         known = await self._prepare()
         job: asyncio.Task[None] | None = None
         while True:
@@ -145,14 +145,13 @@ class Worker:
                 await self._watch.look()
             except PerfuseError as error:
                 _log.warning("not_learning", reason=error.detail)
-                await asyncio.sleep(_RETRY_SECONDS)
+                await self._pause()
                 self.wake()
                 continue
             if job is not None and job.done():
-                job.result()
                 job = None
             if job is None and self._workshop is not None and (queued := self._workshop.next()) is not None:
-                job = asyncio.create_task(self._work(self._workshop, queued, known))
+                job = group.create_task(self._work(self._workshop, queued, known))
 
     async def _prepare(self) -> Reference:
         """What the base model can do, once an engine answers."""
@@ -195,8 +194,13 @@ class Worker:
         state = await workshop.run(job, known)
         _log.info("job_ended", job=job.id, state=state)
         if state == "queued":
-            await asyncio.sleep(_RETRY_SECONDS)
+            await self._pause()
         self.wake()
+
+    async def _pause(self) -> None:
+        """Before another try; damaged bytes, which fail every one, leave first."""
+        await asyncio.to_thread(leave_damaged, self._learned, time.time())
+        await asyncio.sleep(_RETRY_SECONDS)
 
 
 async def run(record: launch.EvolutionLaunch, settings: Settings, kit: Kit) -> None:
@@ -210,6 +214,7 @@ async def run(record: launch.EvolutionLaunch, settings: Settings, kit: Kit) -> N
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     with Learned.open(settings.data_dir / STORE, kit.embedder) as learned:
         _retire_foreign(learned, kit)
+        leave_damaged(learned, time.time())
         inbox = inboxes.connect(
             settings.queue,
             settings.data_dir,
