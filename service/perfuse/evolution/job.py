@@ -70,6 +70,7 @@ class Workshop:
         kit: of the base model.
         folder: where jobs keep their files.
         plan: how adaptations are made.
+        reference: what the base model can do.
         resident_bytes: of an engine.
         turn: held while a blob is put whose row is not yet there, which a purge would remove.
 
@@ -84,6 +85,7 @@ class Workshop:
         kit: Kit,
         folder: Path,
         plan: Plan,
+        reference: Reference,
         *,
         resident_bytes: int,
         turn: asyncio.Lock,
@@ -92,6 +94,7 @@ class Workshop:
         self._answerer = answerer
         self._kit = kit
         self._plan = plan
+        self._reference = reference
         self._resident_bytes = resident_bytes
         self._turn = turn
         self._folder = folder
@@ -102,14 +105,14 @@ class Workshop:
         jobs = [job for job in JOBS.scan(self._learned.store.snapshot()) if job.state in ("queued", "running")]
         return min(jobs, key=lambda job: (job.state != "running", job.created, job.id), default=None)
 
-    async def run(self, job: Job, reference: Reference) -> JobState:
+    async def run(self, job: Job) -> JobState:
         """Bring a job to its end; gives its state. What fails for a passing reason is tried three times."""
         if job.attempt >= MOST_ATTEMPTS:
             return self._end(job, "failed", f"{job.attempt} attempts were begun and none ended: {job.reason}")
         job = replace(job, state="running", attempt=job.attempt + 1, changed=time.time())
         await asyncio.to_thread(self._learned.store.commit, [JOBS.put(job)])
         try:
-            state, reason = await self._run(job, reference)
+            state, reason = await self._run(job)
         except WrongState as error:
             return self._end(job, "cancelled", error.detail)
         except PerfuseError as error:
@@ -132,7 +135,7 @@ class Workshop:
             shutil.rmtree(self._folder / job.id, ignore_errors=True)
         return state
 
-    async def _run(self, job: Job, reference: Reference) -> tuple[JobState, str]:
+    async def _run(self, job: Job) -> tuple[JobState, str]:
         folder = self._folder / job.id
         rows = await asyncio.to_thread(self._rows, job)
         lessons = self._lessons(rows)
@@ -141,17 +144,17 @@ class Workshop:
         write_whole(folder / "lessons.jsonl", "\n".join(lessons.lines).encode())
         champion = current(self._learned.store.snapshot(), job.tenant, job.cluster).champion
         self.stage = "replay"
-        await self._replay(job, folder, reference, len(lessons.lines))
+        await self._replay(job, folder, len(lessons.lines))
         self.stage = "train"
         data = await training.train(folder, self._kit.folder, self._plan.config, self._plan.seconds)
         async with self._turn:
-            candidate = await asyncio.to_thread(self._admit, job, rows, lessons, reference, data, champion)
+            candidate = await asyncio.to_thread(self._admit, job, rows, lessons, data, champion)
         await asyncio.to_thread(self._note, job, candidate.id)
         if candidate.state != "candidate":
             return "done", f"{candidate.id} is {candidate.state}: {candidate.reason}"
         self.stage = "gate"
         measured = await measure(
-            candidate, lessons.held_back, reference, self._answerer, champion, self._resident_bytes, len(data)
+            candidate, lessons.held_back, self._reference, self._answerer, champion, self._resident_bytes, len(data)
         )
         return await asyncio.to_thread(self._decide, candidate, lessons.held_back, measured)
 
@@ -164,13 +167,13 @@ class Workshop:
         revocations = REVOCATIONS.scan(self._learned.store.snapshot())
         return lessons_of(curate(rows.values(), self._plan.curation, revocations).examples, rows)
 
-    async def _replay(self, job: Job, folder: Path, reference: Reference, count: int) -> None:
+    async def _replay(self, job: Job, folder: Path, count: int) -> None:
         """What the base model says itself, as many lines as there are lessons; kept when it is there already."""
         path = folder / "replay.jsonl"
         if path.exists():
             return
         rng = random.Random(job.id)
-        anchors = rng.sample(reference.replayed, min(count, len(reference.replayed)))
+        anchors = rng.sample(self._reference.replayed, min(count, len(self._reference.replayed)))
 
         async def said(prompt: str) -> str:
             answer = await self._answerer.fill(Asked(prompt), "none", job.tenant)
@@ -184,7 +187,6 @@ class Workshop:
         job: Job,
         rows: Mapping[str, Feedback],
         lessons: Lessons,
-        reference: Reference,
         data: bytes,
         champion: str | None,
     ) -> Adaptation:
@@ -211,7 +213,7 @@ class Workshop:
                 state="candidate",
                 reason="",
                 centroid=tuple(float(x) for x in centroid),
-                radius=radius(members, centroid, outsiders=reference.replayed_vectors, leak=LEAK),
+                radius=radius(members, centroid, outsiders=self._reference.replayed_vectors, leak=LEAK),
                 created=now,
                 changed=now,
             ),

@@ -21,7 +21,7 @@ class Rules:
     Args:
         items: curated items of a cluster that no earlier training saw.
         failing: share of these on which the server's answer was not the right one.
-        calm: seconds without a new item before a training begins, so that it does not miss the rest of a stream.
+        calm: seconds without feedback before a training begins, so that it does not miss the rest of a stream.
         patience: times `items` from which on it begins all the same.
     """
 
@@ -31,8 +31,16 @@ class Rules:
     patience: int = 8
 
 
-def due(snapshot: Snapshot, base: str, now: float, rules: Rules | None = None) -> list[Job]:
-    """Jobs for the clusters that need one, the largest cluster first."""
+def due(snapshot: Snapshot, base: str, now: float, quiet: float, rules: Rules | None = None) -> list[Job]:
+    """Jobs for the clusters that need one, the largest cluster first.
+
+    Args:
+        snapshot: of the store.
+        base: hash of the base model.
+        now: Unix seconds.
+        quiet: seconds since the last feedback was taken in.
+        rules: when to train.
+    """
     limits = rules or Rules()
     jobs = JOBS.scan(snapshot)
     seen = {item for job in jobs for item in job.feedback}
@@ -48,7 +56,7 @@ def due(snapshot: Snapshot, base: str, now: float, rules: Rules | None = None) -
             continue
         if current(snapshot, tenant, cluster).canary is not None:
             continue
-        if now - max(row.received for row in new) < limits.calm and len(new) < limits.patience * limits.items:
+        if quiet < limits.calm and len(new) < limits.patience * limits.items:
             continue
         if sum(_failed(row) for row in new) >= limits.failing * len(new):
             found.append(job_of(tenant, cluster, base, rows, f"{len(new)} new items", now))

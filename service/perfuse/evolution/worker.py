@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import time
@@ -28,7 +29,7 @@ from perfuse.evolution.gate import Thresholds
 from perfuse.evolution.job import Plan, Workshop, resident_bytes
 from perfuse.evolution.learned import Learned
 from perfuse.evolution.orders_server import OrdersServer
-from perfuse.evolution.reference import Reference, reference
+from perfuse.evolution.reference import reference
 from perfuse.evolution.revoke import retire_foreign
 from perfuse.evolution.sorting import Sorting
 from perfuse.evolution.status import report
@@ -79,7 +80,7 @@ class Worker:
         self._answerer = Answerer(pool)
         self._turn = asyncio.Lock()
         self._stats: dict[str, object] = {}
-        self._calm_at = 0.0
+        self._taken_at = -math.inf
         curation = Curation()
         self._taking = Taking(learned, inbox)
         self._sorting = Sorting(learned, self._answerer, kit, curation)
@@ -108,7 +109,7 @@ class Worker:
     def status(self, tenant: str) -> dict[str, object]:
         """What `perfuse evolve status` shows."""
         stage = "waiting for an engine" if self._workshop is None else self._workshop.stage
-        if not stage and time.monotonic() < self._calm_at:
+        if not stage and time.monotonic() - self._taken_at < self._trigger.calm + 2 * _MARGIN:
             stage = "listening"
         return {**report(self._learned, tenant), "inbox": self._stats, "stage": stage}
 
@@ -117,11 +118,14 @@ class Worker:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._take())
             group.create_task(self._learn(group))
+            group.create_task(self._prepare())
 
     async def _take(self) -> None:
         while True:
             try:
                 if await self._taking.take():
+                    self._taken_at = time.monotonic()
+                    asyncio.get_running_loop().call_later(self._trigger.calm + _MARGIN, self.wake)
                     self.wake()
                     continue
                 self._stats = msgspec.to_builtins(await self._inbox.stats())
@@ -132,15 +136,12 @@ class Worker:
             await asyncio.sleep(_TAKE_SECONDS)
 
     async def _learn(self, group: asyncio.TaskGroup) -> None:
-        known = await self._prepare()
         job: asyncio.Task[None] | None = None
         while True:
             await self._changed.wait()
             self._changed.clear()
             try:
-                if await self._sorting.sort():
-                    self._calm_at = time.monotonic() + self._trigger.calm + _MARGIN
-                    asyncio.get_running_loop().call_later(self._trigger.calm + _MARGIN, self.wake)
+                await self._sorting.sort()
                 await self._queue_due()
                 await self._watch.look()
             except PerfuseError as error:
@@ -151,10 +152,10 @@ class Worker:
             if job is not None and job.done():
                 job = None
             if job is None and self._workshop is not None and (queued := self._workshop.next()) is not None:
-                job = group.create_task(self._work(self._workshop, queued, known))
+                job = group.create_task(self._work(self._workshop, queued))
 
-    async def _prepare(self) -> Reference:
-        """What the base model can do, once an engine answers."""
+    async def _prepare(self) -> None:
+        """Find out what the base model can do, once an engine answers; until then nothing is trained."""
         while True:
             try:
                 known = await reference(self._kit, self._answerer, self._folder)
@@ -177,21 +178,23 @@ class Worker:
             self._kit,
             self._folder,
             plan,
+            known,
             resident_bytes=max(map(resident_bytes, pids), default=0),
             turn=self._turn,
         )
-        return known
+        self.wake()
 
     async def _queue_due(self) -> None:
         snapshot = self._learned.store.snapshot()
-        jobs: list[Job] = await asyncio.to_thread(trigger.due, snapshot, self._kit.base, time.time(), self._trigger)
+        quiet = time.monotonic() - self._taken_at
+        jobs = await asyncio.to_thread(trigger.due, snapshot, self._kit.base, time.time(), quiet, self._trigger)
         for job in jobs:
             _log.info("job_queued", job=job.id, cluster=job.cluster, reason=job.reason)
         if jobs:
             await asyncio.to_thread(self._learned.store.commit, [JOBS.put(*jobs)])
 
-    async def _work(self, workshop: Workshop, job: Job, known: Reference) -> None:
-        state = await workshop.run(job, known)
+    async def _work(self, workshop: Workshop, job: Job) -> None:
+        state = await workshop.run(job)
         _log.info("job_ended", job=job.id, state=state)
         if state == "queued":
             await self._pause()

@@ -70,9 +70,11 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return calls
 
 
-def workshop(learned: Learned, pool: ScriptedPool, folder: Path) -> Workshop:
+def workshop(learned: Learned, pool: ScriptedPool, folder: Path, near: int = 0) -> Workshop:
     plan = Plan({"steps": 5, "seed": 3}, 60.0, 0.25, Thresholds(latency_ratio=2.0), Rules())
-    return Workshop(learned, Answerer(pool), KIT, folder, plan, resident_bytes=1000, turn=asyncio.Lock())
+    return Workshop(
+        learned, Answerer(pool), KIT, folder, plan, reference(near), resident_bytes=1000, turn=asyncio.Lock()
+    )
 
 
 def row(number: int, **changes: object) -> Feedback:
@@ -99,7 +101,7 @@ async def test_a_gain_on_what_was_kept_back_makes_a_canary(
     job = queued(learned)
     shop = workshop(learned, says(WRONG, RIGHT), tmp_path / "jobs")
     assert shop.next() == job
-    assert await shop.run(job, reference()) == "done"
+    assert await shop.run(job) == "done"
     (call,) = trained
     assert (call["config"], call["seconds"], call["base"]) == ({"steps": 5, "seed": 3}, 60.0, Path("model"))
     taught = {json.loads(line)["prompt"] for line in call["lessons.jsonl"]}
@@ -127,7 +129,7 @@ async def test_no_gain_is_rejected_with_the_figures(
     learned: Learned, trained: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     job = queued(learned)
-    assert await workshop(learned, says(WRONG, WRONG), tmp_path).run(job, reference()) == "done"
+    assert await workshop(learned, says(WRONG, WRONG), tmp_path).run(job) == "done"
     done = JOBS.get(learned.store.snapshot(), job.id)
     assert done is not None
     kept = 60 - len(trained[0]["lessons.jsonl"])
@@ -145,7 +147,7 @@ async def test_harm_to_what_the_base_model_can_is_rejected(
 
     job = queued(learned)
     pool = ScriptedPool(say)
-    assert await workshop(learned, pool, tmp_path).run(job, reference(near=20)) == "done"
+    assert await workshop(learned, pool, tmp_path, near=20).run(job) == "done"
     done = JOBS.get(learned.store.snapshot(), job.id)
     assert done is not None
     assert f"{done.adaptation} was rejected: anchors 'base' fell by 4.00 points; below 1 is allowed" in done.reason
@@ -163,7 +165,7 @@ async def test_without_verifiers_the_text_agreed_on_is_right(
     agreed = [replace(each, source=f"s{i % 3}") for i, each in enumerate(agreed)]
     job = job_of("t", "c", "base", agreed, "", 5.0)
     learned.store.commit([FEEDBACK.put(*agreed), JOBS.put(job)])
-    assert await workshop(learned, says(WRONG, RIGHT), tmp_path).run(job, reference()) == "done"
+    assert await workshop(learned, says(WRONG, RIGHT), tmp_path).run(job) == "done"
     assert current(learned.store.snapshot(), "t", "c").canary is not None
 
 
@@ -178,7 +180,7 @@ async def test_a_failing_trainer_is_tried_three_times(
     job: Job | None = queued(learned)
     states = []
     while job is not None:
-        states.append(await shop.run(job, reference()))
+        states.append(await shop.run(job))
         job = shop.next()
     assert states == ["queued", "queued", "failed"]
     (ended,) = JOBS.scan(learned.store.snapshot())
@@ -187,7 +189,7 @@ async def test_a_failing_trainer_is_tried_three_times(
 
 async def test_a_worker_that_dies_each_time_ends_the_job(learned: Learned, tmp_path: Path) -> None:
     job = replace(queued(learned), state="running", attempt=3, reason="60 new items")
-    assert await workshop(learned, says(WRONG, RIGHT), tmp_path).run(job, reference()) == "failed"
+    assert await workshop(learned, says(WRONG, RIGHT), tmp_path).run(job) == "failed"
     (ended,) = JOBS.scan(learned.store.snapshot())
     assert ended.reason == "3 attempts were begun and none ended: 60 new items"
 
@@ -201,12 +203,12 @@ async def test_feedback_revoked_during_training_cancels_the_job(
 
     monkeypatch.setattr(training, "train", train)
     job = queued(learned)
-    assert await workshop(learned, says(WRONG, RIGHT), tmp_path).run(job, reference()) == "cancelled"
+    assert await workshop(learned, says(WRONG, RIGHT), tmp_path).run(job) == "cancelled"
 
 
 async def test_nothing_to_teach_fails_at_once(learned: Learned, tmp_path: Path) -> None:
     job = queued(learned, 5, correction="elsewhere", prefix="def ")
-    assert await workshop(learned, says(WRONG, RIGHT), tmp_path).run(job, reference()) == "failed"
+    assert await workshop(learned, says(WRONG, RIGHT), tmp_path).run(job) == "failed"
     (ended,) = JOBS.scan(learned.store.snapshot())
     assert ended.reason == "nothing of its feedback can be taught"
 
@@ -215,7 +217,7 @@ async def test_replay_is_made_once(learned: Learned, trained: list[dict[str, Any
     job = queued(learned)
     (tmp_path / job.id).mkdir()
     (tmp_path / job.id / "replay.jsonl").write_text("kept\n")
-    await workshop(learned, says(WRONG, RIGHT), tmp_path).run(job, reference())
+    await workshop(learned, says(WRONG, RIGHT), tmp_path).run(job)
     assert trained[0]["replay.jsonl"] == ["kept"]
 
 

@@ -27,15 +27,15 @@ def rows(count: int, cluster: str = "c", **changes: object) -> list[Feedback]:
 
 def test_enough_new_items_make_a_job_once(learned: Learned) -> None:
     learned.store.commit([FEEDBACK.put(*rows(5), *rows(3, "small"), *rows(9, "unsorted", state="quarantined"))])
-    (job,) = due(learned.store.snapshot(), "base", 7.0, Rules(items=5))
+    (job,) = due(learned.store.snapshot(), "base", 7.0, 9.0, Rules(items=5))
     assert (job.tenant, job.cluster, job.base, job.state, job.reason) == ("t", "c", "base", "queued", "5 new items")
     assert job.feedback == tuple(row.id for row in rows(5))
     learned.store.commit([JOBS.put(job)])
-    assert due(learned.store.snapshot(), "base", 8.0, Rules(items=5)) == []
+    assert due(learned.store.snapshot(), "base", 8.0, 9.0, Rules(items=5)) == []
     learned.store.commit([JOBS.put(replace(job, state="done")), FEEDBACK.put(*rows(9))])
-    assert due(learned.store.snapshot(), "base", 8.0, Rules(items=5)) == []
+    assert due(learned.store.snapshot(), "base", 8.0, 9.0, Rules(items=5)) == []
     learned.store.commit([FEEDBACK.put(*rows(10))])
-    (second,) = due(learned.store.snapshot(), "base", 8.0, Rules(items=5))
+    (second,) = due(learned.store.snapshot(), "base", 8.0, 9.0, Rules(items=5))
     assert len(second.feedback) == 10
     assert second.id != job.id
 
@@ -43,9 +43,9 @@ def test_enough_new_items_make_a_job_once(learned: Learned) -> None:
 def test_a_stream_is_waited_for_until_it_is_calm_or_long(learned: Learned) -> None:
     rules = Rules(items=5, calm=5.0, patience=2)
     learned.store.commit([FEEDBACK.put(*rows(6))])
-    assert [len(due(learned.store.snapshot(), "base", now, rules)) for now in (1.0, 5.9, 6.0)] == [0, 0, 1]
+    assert [len(due(learned.store.snapshot(), "base", 7.0, quiet, rules)) for quiet in (0.0, 4.9, 5.0)] == [0, 0, 1]
     learned.store.commit([FEEDBACK.put(*rows(10))])
-    assert len(due(learned.store.snapshot(), "base", 1.0, rules)) == 1
+    assert len(due(learned.store.snapshot(), "base", 7.0, 0.0, rules)) == 1
 
 
 @pytest.mark.parametrize(
@@ -62,16 +62,16 @@ def test_what_the_server_can_do_already_is_not_trained(
     said: dict[str, object], trained: bool, learned: Learned
 ) -> None:
     learned.store.commit([FEEDBACK.put(*rows(6, **said))])
-    assert bool(due(learned.store.snapshot(), "base", 7.0, Rules(items=5))) == trained
+    assert bool(due(learned.store.snapshot(), "base", 7.0, 9.0, Rules(items=5))) == trained
 
 
 def test_a_canary_is_waited_for(learned: Learned) -> None:
     learned.store.commit([FEEDBACK.put(*rows(6))])
     made = admit(learned, candidate("d", feedback=("c-000",)), b"bytes")
     start_canary(learned, made.id, 0.5, "{}", 2.0)
-    assert due(learned.store.snapshot(), "base", 7.0, Rules(items=5)) == []
+    assert due(learned.store.snapshot(), "base", 7.0, 9.0, Rules(items=5)) == []
 
 
 def test_the_largest_cluster_comes_first(learned: Learned) -> None:
     learned.store.commit([FEEDBACK.put(*rows(5, "a"), *rows(8, "b"))])
-    assert [job.cluster for job in due(learned.store.snapshot(), "base", 7.0, Rules(items=5))] == ["b", "a"]
+    assert [job.cluster for job in due(learned.store.snapshot(), "base", 7.0, 9.0, Rules(items=5))] == ["b", "a"]
