@@ -129,6 +129,26 @@ def learning(
         )
 
 
+@app.command()
+def routing(
+    *,
+    model: Model = None,
+    families: Annotated[str, typer.Option(help="names, separated by commas; four by default")] = "",
+    items: Annotated[int, typer.Option(help="items of feedback per family")] = 96,
+    tasks: Annotated[int, typer.Option(help="unseen requests per family")] = 200,
+    seed: Annotated[int, typer.Option(help="draws the fourth family and the feedback")] = 0,
+    json: AlwaysJson = False,
+) -> None:
+    """How many requests reach what would be learned for their kind, and how many of the base model's own do too."""
+    from perfuse.evaluation.code import PRETRAINED
+    from perfuse.evaluation.learning import named
+    from perfuse.evaluation.routing import evaluate_routing
+
+    _begin(json=json)
+    folder = model or PRETRAINED / "code-small"
+    emit_json(evaluate_routing(folder, named(families, seed), items=items, unseen=tasks, seed=seed))
+
+
 def _begin(*, json: bool) -> None:
     logging.configure("eval", level="warning" if json else "info")
     if not json:
