@@ -68,6 +68,25 @@ def adaptations(
     _show(measure(count=count, rows=rows).as_dict(), json=json)
 
 
+@app.command()
+def training(
+    *,
+    rate: Annotated[float, typer.Option(help="requests per second")] = 5.0,
+    seconds: Annotated[float, typer.Option(help="length of a window")] = 20.0,
+    rounds: Annotated[int, typer.Option(help="windows of each kind")] = 6,
+    json: Json = False,
+) -> None:
+    """Short requests while an adaptation is trained, against the same ones while none is."""
+    import asyncio
+
+    from perfuse.evaluation.bench_training import run
+
+    logging.configure("bench", level="warning")
+    if interactive():
+        say(f"measuring, about {2 * rounds * seconds + 30:.0f} s")
+    _show(asyncio.run(run(rate=rate, seconds=seconds, rounds=rounds)).as_dict(), json=json)
+
+
 def _show(figures: Mapping[str, object], *, json: bool) -> None:
     if json:
         emit_json({**figures, "cpu_flags": cpu_flags()})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -11,10 +12,16 @@ from perfuse import logging
 from perfuse.cli.options import AlwaysJson
 from perfuse.cli.terminal import emit_json, say
 
+if TYPE_CHECKING:
+    from perfuse.training.corpus.families import Family as TaskFamily
+
 app = typer.Typer(help="Measure the models.", no_args_is_help=True)
 
 Model = Annotated[Path | None, typer.Option(help="model folder; the shipped one if not given")]
 Tasks = Annotated[int, typer.Option(help="held-out tasks")]
+Family: TypeAlias = Annotated[str, typer.Option(help="what is taught")]
+Items: TypeAlias = Annotated[int, typer.Option(help="corrections")]
+Unseen: TypeAlias = Annotated[int, typer.Option(help="tasks that nobody corrected")]
 
 
 @app.command()
@@ -147,6 +154,96 @@ def routing(
     _begin(json=json)
     folder = model or PRETRAINED / "code-small"
     emit_json(evaluate_routing(folder, named(families, seed), items=items, unseen=tasks, seed=seed))
+
+
+@app.command()
+def poison(
+    *,
+    family: Family = "triangular",
+    items: Items = 96,
+    tasks: Unseen = 200,
+    anchors: Annotated[int, typer.Option(help="tasks of the base model")] = 1000,
+    arms: Annotated[str, typer.Option(help="verified, one-source, many-sources; all by default")] = "",
+    wrong: Annotated[str, typer.Option(help="shares of the corrections that are wrong")] = "0,.1,.3,1",
+    json: AlwaysJson = False,
+) -> None:
+    """Whether wrong corrections harm: with verifiers, from one source, from many; each on a fresh server."""
+    from perfuse.evaluation import poison as evaluation
+
+    chosen, shares = evaluation.arms_of(arms), evaluation.shares_of(wrong)
+    _taught(
+        lambda folder, families: evaluation.poison(
+            folder, families[0], items=items, evaluated=tasks, anchors=anchors, arms=chosen, shares=shares
+        ),
+        family,
+        json=json,
+    )
+
+
+@app.command()
+def drift(
+    *,
+    generations: Annotated[int, typer.Option(help="how often feedback comes")] = 10,
+    items: Items = 96,
+    tasks: Unseen = 100,
+    json: AlwaysJson = False,
+) -> None:
+    """Generations of feedback on one server; then a bad canary, and rollbacks under load."""
+    from perfuse.evaluation.drift import drift as evaluate
+
+    _taught(
+        lambda folder, _: evaluate(folder, generations=generations, items=items, evaluated=tasks),
+        json=json,
+    )
+
+
+@app.command()
+def revocation(
+    *, family: Family = "triangular", items: Items = 96, tasks: Unseen = 200, json: AlwaysJson = False
+) -> None:
+    """Take back one of two sources while the server serves; say what is left of it, in answers and on disk."""
+    from perfuse.evaluation.revocation import revocation as evaluate
+
+    _taught(
+        lambda folder, families: evaluate(folder, families[0], items=items, evaluated=tasks),
+        family,
+        json=json,
+    )
+
+
+@app.command()
+def isolation(
+    *,
+    family: Family = "triangular",
+    items: Items = 96,
+    requests: Annotated[int, typer.Option(help="base tasks asked of both servers")] = 1000,
+    json: AlwaysJson = False,
+) -> None:
+    """Whether requests that nothing learned is for are answered as by a server that never learned, byte for byte."""
+    from perfuse.evaluation.isolation import isolation as evaluate
+
+    _taught(
+        lambda folder, families: evaluate(folder, families, items=items, requests=requests),
+        family,
+        json=json,
+    )
+
+
+def _taught(
+    evaluate: Callable[[Path, Sequence[TaskFamily]], Coroutine[None, None, dict[str, object]]],
+    names: str = "",
+    *,
+    json: bool,
+) -> None:
+    """Run an evaluation that teaches servers of its own, with these families, in a folder that is removed behind it."""
+    import asyncio
+    import tempfile
+
+    from perfuse.evaluation.learning import named
+
+    _begin(json=json)
+    with tempfile.TemporaryDirectory(prefix="perfuse-learning-") as folder:
+        emit_json(asyncio.run(evaluate(Path(folder), named(names))))
 
 
 def _begin(*, json: bool) -> None:
