@@ -19,7 +19,7 @@ class Rules:
     """When to train.
 
     Args:
-        items: curated items of a cluster that no earlier training saw.
+        items: curated items of a cluster that no earlier training saw, on answers of what serves it now.
         failing: share of these on which the server's answer was not the right one.
         calm: seconds without feedback before a training begins, so that it does not miss the rest of a stream.
         patience: times `items` from which on it begins all the same.
@@ -51,10 +51,10 @@ def due(snapshot: Snapshot, base: str, now: float, quiet: float, rules: Rules | 
             clusters[row.tenant, row.cluster].append(row)
     found = []
     for (tenant, cluster), rows in sorted(clusters.items(), key=lambda pair: (-len(pair[1]), pair[0])):
-        new = [row for row in rows if row.id not in seen]
-        if (tenant, cluster) in busy or len(new) < limits.items:
-            continue
-        if current(snapshot, tenant, cluster).canary is not None:
+        alias = current(snapshot, tenant, cluster)
+        # What was answered before the present champion came says nothing of it.
+        new = [row for row in rows if row.id not in seen and row.received > alias.changed]
+        if (tenant, cluster) in busy or alias.canary is not None or len(new) < limits.items:
             continue
         if quiet < limits.calm and len(new) < limits.patience * limits.items:
             continue

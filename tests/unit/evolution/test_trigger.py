@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from perfuse.evolution.learned import Learned
-from perfuse.evolution.promote import admit, start_canary
+from perfuse.evolution.promote import admit, promote, start_canary
 from perfuse.evolution.trigger import Rules, due
 from perfuse.store.learning import FEEDBACK, JOBS, Feedback
 from unit.evolution.learning import candidate, feedback, reopen
@@ -70,6 +70,17 @@ def test_a_canary_is_waited_for(learned: Learned) -> None:
     made = admit(learned, candidate("d", feedback=("c-000",)), b"bytes")
     start_canary(learned, made.id, 0.5, "{}", 2.0)
     assert due(learned.store.snapshot(), "base", 7.0, 9.0, Rules(items=5)) == []
+
+
+def test_verdicts_on_what_served_before_the_champion_train_nothing(learned: Learned) -> None:
+    learned.store.commit([FEEDBACK.put(*rows(6))])
+    made = admit(learned, candidate("d", feedback=("c-000",)), b"bytes")
+    start_canary(learned, made.id, 0.5, "{}", 2.0)
+    promote(learned, made.id, "won", 3.0)
+    learned.store.commit([FEEDBACK.put(*rows(30))])
+    assert due(learned.store.snapshot(), "base", 7.0, 9.0, Rules(items=5)) == []
+    learned.store.commit([FEEDBACK.put(*rows(5, received=4.0))])
+    assert len(due(learned.store.snapshot(), "base", 7.0, 9.0, Rules(items=5))) == 1
 
 
 def test_the_largest_cluster_comes_first(learned: Learned) -> None:
