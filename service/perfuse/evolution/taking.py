@@ -26,7 +26,7 @@ _log = logging.get(__name__)
 
 TOGETHER = 16
 """Items of one lease."""
-LEASE_SECONDS = 10.0
+LEASE_SECONDS = 5.0
 """Extended while the work goes on; so long after a worker was killed nobody works on what it held."""
 _EXTENSIONS = 3
 """Per lease, so that one may come late."""

@@ -83,7 +83,7 @@ class Worker:
         self._taken_at = -math.inf
         curation = Curation()
         self._taking = Taking(learned, inbox)
-        self._sorting = Sorting(learned, self._answerer, kit, curation)
+        self._sorting = Sorting(learned, self._answerer, kit, curation, settings.train_after)
         self._trigger = trigger.Rules(items=settings.train_after)
         self._watch = Watch(learned, self._answerer, self._folder)
         self._curation = curation

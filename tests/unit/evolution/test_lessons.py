@@ -47,13 +47,10 @@ def test_a_correction_that_changes_what_was_given_teaches_nothing() -> None:
     assert lessons.lines == ()
 
 
-def test_a_wrong_text_is_a_weak_negative_where_no_right_one_is_known() -> None:
+def test_wrong_texts_are_not_taught() -> None:
     wrong = [example(n, good=False, text=f"def bad{n}\n", feedback=(f"w{n}",)) for n in range(20)]
     lessons = made([*wrong, *(example(n) for n in range(10))])
-    weights = {json.loads(line)["prompt"]: json.loads(line)["weight"] for line in lessons.lines}
-    assert set(weights.values()) == {1.0, -0.2}
-    assert all((weight > 0) == (int(prompt[1:]) < 10) for prompt, weight in weights.items())
-    assert all(int(task.row.id.removeprefix("fb")) < 10 for task in lessons.held_back)
+    assert lessons == made([example(n) for n in range(10)])
 
 
 def test_the_dataset_hash_follows_the_lines() -> None:

@@ -57,6 +57,19 @@ async def test_requests_of_one_kind_come_into_one_cluster_and_stay_there(learned
     assert await sorting(learned).sort() == 0
 
 
+async def test_scattered_requests_are_gathered_when_they_are_enough_to_train(learned: Learned) -> None:
+    narrow = replace(KIT, reach=1e-7)
+    learned.store.commit([FEEDBACK.put(*(new(f"a{i}", f"near number {i}") for i in range(5)))])
+    await Sorting(learned, Answerer(ScriptedPool()), narrow, least=6).sort()
+    assert len({row.cluster for row in rows(learned).values()}) == 5
+    learned.store.commit([FEEDBACK.put(new("b", "near at last"), new("c", "elsewhere now"))])
+    await Sorting(learned, Answerer(ScriptedPool()), narrow, least=6).sort()
+    found = rows(learned)
+    assert len({row.cluster for row in found.values()}) == 2
+    assert found["c"].cluster != found["b"].cluster == found["a0"].cluster
+    assert await Sorting(learned, Answerer(ScriptedPool()), narrow, least=6).sort() == 0
+
+
 async def test_tenants_have_clusters_of_their_own(learned: Learned) -> None:
     learned.store.commit([FEEDBACK.put(new("a", "near one"), new("b", "near two", tenant="other"))])
     await sorting(learned).sort()
