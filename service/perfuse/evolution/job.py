@@ -11,6 +11,7 @@ import os
 import random
 import shutil
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -109,6 +110,7 @@ class Workshop:
         """Bring a job to its end; gives its state. What fails for a passing reason is tried three times."""
         if job.attempt >= MOST_ATTEMPTS:
             return self._end(job, "failed", f"{job.attempt} attempts were begun and none ended: {job.reason}")
+        job = await asyncio.to_thread(self._at_home, job)
         job = replace(job, state="running", attempt=job.attempt + 1, changed=time.time())
         await asyncio.to_thread(self._learned.store.commit, [JOBS.put(job)])
         try:
@@ -121,6 +123,20 @@ class Workshop:
         finally:
             self.stage = ""
         return self._end(job, state, reason)
+
+    def _at_home(self, job: Job) -> Job:
+        """The job for the base model and in the cluster of today: a new model sorts the same requests anew."""
+        if job.base != self._kit.base:
+            shutil.rmtree(self._folder / job.id, ignore_errors=True)
+            job = replace(job, base=self._kit.base)
+        rows = self._rows(job)
+        homes = Counter(row.cluster for row in rows.values() if row.cluster)
+        if not homes or job.cluster in homes:
+            return job
+        home = homes.most_common(1)[0][0]
+        return replace(
+            job, cluster=home, feedback=tuple(i for i in job.feedback if i in rows and rows[i].cluster == home)
+        )
 
     def _end(self, job: Job, state: JobState, reason: str) -> JobState:
         """Write the end of a job, unless somebody has cancelled it meanwhile."""

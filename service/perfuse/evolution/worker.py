@@ -266,6 +266,7 @@ def main() -> None:
         kit = find_kit(settings.model)
         if kit is None:
             _log.warning("no_learning_kit", hint="make one with `perfuse train kit`; feedback waits in the inbox")
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # it would end the process before the wait does
             signal.sigwait({signal.SIGTERM})
             return
         asyncio.run(run(record, settings, kit))

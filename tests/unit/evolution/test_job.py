@@ -247,3 +247,21 @@ def test_too_few_pairs_neither_prove_nor_refute() -> None:
 
 def test_memory_of_no_process_is_nothing() -> None:
     assert resident_bytes(None) == 0
+
+
+async def test_a_job_follows_its_requests_into_the_clusters_of_a_new_base_model(
+    learned: Learned, trained: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    rows = [row(number, cluster="new" if number < 40 else "other") for number in range(60)]
+    job = job_of("t", "old", "base before", rows, "rebuild", 5.0)
+    learned.store.commit([FEEDBACK.put(*rows), JOBS.put(job)])
+    (tmp_path / job.id).mkdir()
+    (tmp_path / job.id / "replay.jsonl").write_text("what the model before said")
+    assert await workshop(learned, says(WRONG, RIGHT), tmp_path).run(job) == "done"
+    done = JOBS.get(learned.store.snapshot(), job.id)
+    assert done is not None
+    assert (done.base, done.cluster, len(done.feedback)) == ("base", "new", 40)
+    assert "before" not in "".join(trained[0]["replay.jsonl"])
+    alias = current(learned.store.snapshot(), "t", "new")
+    assert alias.canary == done.adaptation
+    assert get(learned.store.snapshot(), alias.canary).cluster == "new"
