@@ -125,21 +125,26 @@ def _joined(grown: Cluster, gained: Vectors) -> Cluster:
 
 def _founded(rows: Vectors, reach: float) -> list[Cluster]:
     """Greedy cover: the row with most others within reach leads them, until none is left."""
-    near = np.zeros(len(rows), np.int64)
-    for start in range(0, len(rows), _CHUNK):
-        near[start : start + _CHUNK] = _near(rows[start : start + _CHUNK], rows, reach)
-    left = np.arange(len(rows))
+    reach = max(reach, _ROUNDING)
+    near = _near(rows, rows, reach)
+    left = np.ones(len(rows), bool)
     found = []
-    while len(left):
-        leader = rows[left[near[left].argmax()]]
-        with_it = _distances(rows[left], leader) <= max(reach, _ROUNDING)
-        gone, left = left[with_it], left[~with_it]
-        name = "c_" + sha256(leader.tobytes()).hexdigest()[:16]
-        found.append(_joined(Cluster(name, leader, 0), rows[gone]))
-        near[left] -= _near(rows[left], rows[gone], reach)
-    return found
+    while left.any() and near[left].max() > 1:
+        leader = rows[np.where(left, near, 0).argmax()]
+        gone = left & (_distances(rows, leader) <= reach)
+        left &= ~gone
+        found.append(_joined(_named(leader), rows[gone]))
+        near -= _near(rows, rows[gone], reach)
+    return found + [_joined(_named(row), row[np.newaxis]) for row in rows[left]]  # nobody is near these
+
+
+def _named(leader: Vectors) -> Cluster:
+    return Cluster("c_" + sha256(leader.tobytes()).hexdigest()[:16], leader, 0)
 
 
 def _near(rows: Vectors, others: Vectors, reach: float) -> npt.NDArray[np.int64]:
     """For each row how many of the others lie within reach."""
-    return np.asarray((rows @ others.T >= 1 - reach).sum(axis=1), dtype=np.int64)
+    counts = [
+        (rows[start : start + _CHUNK] @ others.T >= 1 - reach).sum(axis=1) for start in range(0, len(rows), _CHUNK)
+    ]
+    return np.concatenate(counts) if counts else np.zeros(0, np.int64)

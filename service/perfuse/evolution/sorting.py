@@ -43,18 +43,21 @@ class Sorting:
         self._least = least
 
     async def sort(self) -> int:
-        """Embed, curate and cluster; gives the number of rows that changed.
+        """Curate, and embed and cluster what counts; gives the number of rows that changed.
+
+        What is put aside takes no engine's time and moves no cluster; it is embedded once it counts.
 
         Raises:
             PerfuseError: an engine cannot embed.
         """
         snapshot = self._learned.store.snapshot()
         before = {row.id: row for row in await asyncio.to_thread(FEEDBACK.scan, snapshot)}
-        embedded = await self._embed(list(before.values()))
         revocations = await asyncio.to_thread(REVOCATIONS.scan, snapshot)
-        labelled = (await asyncio.to_thread(curate, embedded, self._rules, revocations)).rows
-        sorted_rows = await asyncio.to_thread(_clustered, labelled, self._kit.reach, self._least)
-        changed = [row for row in sorted_rows if row != before[row.id]]
+        labelled = (await asyncio.to_thread(curate, before.values(), self._rules, revocations)).rows
+        counting = await self._embed([row for row in labelled if row.state == "curated"])
+        aside = [row for row in labelled if row.state != "curated"]
+        sorted_rows = await asyncio.to_thread(_clustered, counting, self._kit.reach, self._least)
+        changed = [row for row in (*sorted_rows, *aside) if row != before[row.id]]
         if changed:
             await asyncio.to_thread(self._write, changed)
         return len(changed)

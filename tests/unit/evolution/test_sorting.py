@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from perfuse.evolution.answers import Answerer
 from perfuse.evolution.learned import Learned
 from perfuse.evolution.sorting import Sorting
+from perfuse.requests import EmbedRequest
 from perfuse.store.kit import Kit
 from perfuse.store.learning import FEEDBACK, Embedder, Feedback
 from unit.evolution.learning import feedback, reopen
@@ -109,3 +112,34 @@ async def test_what_curation_doubts_is_put_aside_with_the_reason(learned: Learne
         "quarantined",
         "1 of its sources agree; 3 more than contradict are needed",
     )
+
+
+async def test_ten_thousand_items_of_one_source_are_sorted_within_seconds_up_to_its_quota(learned: Learned) -> None:
+    every = [new(f"fb_{i:05}", f"{i} of many", received=float(i)) for i in range(10_000)]
+    for start in range(0, len(every), 1000):
+        learned.store.commit([FEEDBACK.put(*every[start : start + 1000])])
+    pool = ScriptedPool()
+    began = time.monotonic()
+    assert await sorting(learned, pool).sort() == 10_000
+    assert time.monotonic() - began < 30
+    found = rows(learned).values()
+    assert Counter((row.state, bool(row.cluster), bool(row.embedder)) for row in found) == {
+        ("curated", True, True): 500,
+        ("superseded", False, False): 9_500,
+    }
+    assert {row.reason for row in found if row.state == "superseded"} == {"the newest 500 items of its source count"}
+    assert sum(len(request.prompts) for request in pool.asked if isinstance(request, EmbedRequest)) == 500
+    assert await sorting(learned).sort() == 0
+
+
+async def test_what_is_put_aside_is_embedded_once_it_counts(learned: Learned) -> None:
+    doubted = {"verifier": "", "output_passed": None, "correction_passed": None, "prompt": "near one"}
+    said = [replace(new(f"fb_{s}", **doubted), source=s) for s in "abc"]
+    learned.store.commit([FEEDBACK.put(*said[:2])])
+    pool = ScriptedPool()
+    await sorting(learned, pool).sort()
+    assert (pool.asked, {row.state for row in rows(learned).values()}) == ([], {"quarantined"})
+    learned.store.commit([FEEDBACK.put(said[2])])
+    await sorting(learned, pool).sort()
+    assert len({row.cluster for row in rows(learned).values()}) == len(pool.asked) == 1
+    assert {row.state for row in rows(learned).values()} == {"curated"}
