@@ -37,6 +37,8 @@ from perfuse.store.learning import FEEDBACK, JOBS, REVOCATIONS, Adaptation, Feed
 _log = logging.get(__name__)
 
 MOST_ATTEMPTS = 3
+"""In a row that got a job no further: restarts of the server end no long training."""
+REPLAY = "replay.jsonl"
 LEAK = 0.002
 """Share of the replayed anchors that a radius may reach; the measured ones are not asked, they test it."""
 LEAST_HELD_BACK = 8
@@ -108,9 +110,12 @@ class Workshop:
 
     async def run(self, job: Job) -> JobState:
         """Bring a job to its end; gives its state. What fails for a passing reason is tried three times."""
+        job = await asyncio.to_thread(self._at_home, job)
+        if self._is_further(job):
+            await asyncio.to_thread(write_whole, self._mark(job), json.dumps(self._reached(job)).encode())
+            job = replace(job, attempt=0)
         if job.attempt >= MOST_ATTEMPTS:
             return self._end(job, "failed", f"{job.attempt} attempts were begun and none ended: {job.reason}")
-        job = await asyncio.to_thread(self._at_home, job)
         job = replace(job, state="running", attempt=job.attempt + 1, changed=time.time())
         await asyncio.to_thread(self._learned.store.commit, [JOBS.put(job)])
         try:
@@ -119,10 +124,29 @@ class Workshop:
             return self._end(job, "cancelled", error.detail)
         except PerfuseError as error:
             _log.warning("job_failed", job=job.id, attempt=job.attempt, reason=error.detail)
-            return self._end(job, "queued" if job.attempt < MOST_ATTEMPTS else "failed", error.detail)
+            again = job.attempt < MOST_ATTEMPTS or self._is_further(job)
+            return self._end(job, "queued" if again else "failed", error.detail)
         finally:
             self.stage = ""
         return self._end(job, state, reason)
+
+    def _reached(self, job: Job) -> list[int]:
+        """How far a job is, to be compared: stages that are done, and steps of the trainer."""
+        folder = self._folder / job.id
+        step = training.progress(folder).get("step", 0)
+        trained, replayed = (folder / training.RESULT).exists(), (folder / REPLAY).exists()
+        return [job.adaptation is not None, trained, step if isinstance(step, int) else 0, replayed]
+
+    def _mark(self, job: Job) -> Path:
+        return self._folder / job.id / "reached.json"
+
+    def _is_further(self, job: Job) -> bool:
+        """Whether a job is further than any attempt before had found it."""
+        try:
+            before = json.loads(self._mark(job).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return True
+        return not isinstance(before, list) or self._reached(job) > before
 
     def _at_home(self, job: Job) -> Job:
         """The job for the base model and in the cluster of today: a new model sorts the same requests anew."""
@@ -185,7 +209,7 @@ class Workshop:
 
     async def _replay(self, job: Job, folder: Path, count: int) -> None:
         """What the base model says itself, as many lines as there are lessons; kept when it is there already."""
-        path = folder / "replay.jsonl"
+        path = folder / REPLAY
         if path.exists():
             return
         rng = random.Random(job.id)

@@ -182,16 +182,37 @@ async def test_a_failing_trainer_is_tried_three_times(
     while job is not None:
         states.append(await shop.run(job))
         job = shop.next()
-    assert states == ["queued", "queued", "failed"]
+    assert states == ["queued", "queued", "queued", "failed"]  # the first has made the replay
     (ended,) = JOBS.scan(learned.store.snapshot())
     assert (ended.attempt, ended.reason) == (3, "the trainer ended with -9: it said nothing")
 
 
 async def test_a_worker_that_dies_each_time_ends_the_job(learned: Learned, tmp_path: Path) -> None:
     job = replace(queued(learned), state="running", attempt=3, reason="60 new items")
+    (tmp_path / job.id).mkdir()
+    (tmp_path / job.id / "reached.json").write_text("[0, 0, 0, 0]")
     assert await workshop(learned, says(WRONG, RIGHT), tmp_path).run(job) == "failed"
     (ended,) = JOBS.scan(learned.store.snapshot())
     assert ended.reason == "3 attempts were begun and none ended: 60 new items"
+
+
+async def test_attempts_that_get_a_training_further_do_not_count(
+    learned: Learned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = iter([10, 20, 30, 40, 50, 50, 50, 50])
+
+    async def train(folder: Path, *_: object) -> bytes:
+        (folder / "progress.json").write_text(json.dumps({"step": next(steps)}))
+        raise GenerationFailed("the trainer ended with -9: it said nothing")
+
+    monkeypatch.setattr(training, "train", train)
+    shop = workshop(learned, says(WRONG, RIGHT), tmp_path)
+    job: Job | None = queued(learned)
+    states = []
+    while job is not None:
+        states.append(await shop.run(job))
+        job = shop.next()
+    assert states == ["queued"] * 7 + ["failed"]
 
 
 async def test_feedback_revoked_during_training_cancels_the_job(
