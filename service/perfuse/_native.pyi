@@ -40,11 +40,24 @@ class _Stats(TypedDict):
     store: str
     epoch: int
     lsn: int
+    manifest: int
+    segment_bytes: int
     log_bytes: int
+    live_bytes: int
     tables: dict[str, _TableStats]
 
 @type_check_only
+class _Compacted(TypedDict):
+    manifest: int
+    lsn: int
+    rows: int
+    before: int
+    after: int
+
+@type_check_only
 class _Verified(TypedDict):
+    segments: int
+    segment_bytes: int
     records: int
     bytes: int
     lsn: int
@@ -145,6 +158,8 @@ class ArrowStorage:
         where: Mapping[str, _Value] | None = None,
         columns: Sequence[str] | None = None,
     ) -> Rows: ...
+    def compact(self) -> _Compacted: ...
+    def compaction_due(self) -> bool: ...
     def verify(self) -> _Verified: ...
     def stats(self) -> _Stats: ...
 

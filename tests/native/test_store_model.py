@@ -71,6 +71,12 @@ class StoreLikeADictionary(RuleBasedStateMachine):
         assert self.store.lsn == lsn
 
     @rule()
+    def compact(self) -> None:
+        generations = {key: self.store.snapshot().generation("t", key) for key in self.model}
+        assert self.store.compact()["rows"] == len(self.model)
+        assert {key: self.store.snapshot().generation("t", key) for key in self.model} == generations
+
+    @rule()
     def keep(self) -> None:
         self.kept.append((self.store.snapshot(), dict(self.model)))
 

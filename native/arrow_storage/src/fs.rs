@@ -1,7 +1,7 @@
 //! The file operations a store needs, as a trait: tests put a file system that fails behind it.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -13,8 +13,16 @@ pub trait Fs: Send + Sync {
     fn exists(&self, path: &Path) -> io::Result<bool>;
     /// Opens an existing file.
     fn open(&self, path: &Path, writable: bool) -> io::Result<Box<dyn FsFile>>;
-    /// Creates a file with these bytes, whole or not at all, and durable on return.
-    fn create_durably(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
+    /// Creates an empty file, in place of any that is there.
+    fn create(&self, path: &Path) -> io::Result<Box<dyn FsFile>>;
+    /// Gives a file another name, in place of any that has it.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Names in a directory; none when it is missing.
+    fn list(&self, directory: &Path) -> io::Result<Vec<String>>;
+    /// Returns when every name made, changed or removed in the directory is on the disk.
+    fn sync_directory(&self, directory: &Path) -> io::Result<()>;
 }
 
 /// An open file.
@@ -45,7 +53,7 @@ impl Fs for DiskFs {
         }
         match std::fs::create_dir(path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            _ => sync_parent(path),
+            _ => self.sync_directory(parent(path)),
         }
     }
 
@@ -57,20 +65,49 @@ impl Fs for DiskFs {
         Ok(Box::new(OpenOptions::new().read(true).write(writable).open(path)?))
     }
 
-    fn create_durably(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let temporary = path.with_extension("new");
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, path)?;
-        sync_parent(path)
+    fn create(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
+        Ok(Box::new(OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<String>> {
+        match std::fs::read_dir(directory) {
+            Ok(entries) => entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
+        File::open(directory)?.sync_all()
     }
 }
 
-/// Makes the entry of `path` in its directory durable.
-fn sync_parent(path: &Path) -> io::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+/// Creates a file that `write` fills: whole or not at all under its name, and durable on return.
+pub(crate) fn create_durably<T>(
+    fs: &dyn Fs,
+    path: &Path,
+    write: impl FnOnce(&dyn FsFile) -> io::Result<T>,
+) -> io::Result<T> {
+    let temporary = path.with_extension("new");
+    let file = fs.create(&temporary)?;
+    let written = write(file.as_ref())?;
+    file.sync()?;
+    fs.rename(&temporary, path)?;
+    fs.sync_directory(parent(path))?;
+    Ok(written)
+}
+
+/// The directory a file is in.
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 impl FsFile for File {

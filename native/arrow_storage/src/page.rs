@@ -4,8 +4,9 @@
 //!  0  magic "PFSPAGE\0"   8  version u32   12  crc32c of bytes 0..12 and 16..32   16  store id, 16 bytes
 //! 32  epoch u64          40  committed LSN u64          48  manifest number u64 (0: none)          4096 bytes in all
 //! ```
-//! The numbers are little-endian. The owner writes the committed LSN after the log is synced, so the page never runs
-//! ahead of the log. The page itself is not synced: after a power cut it may be behind, and the log decides.
+//! The numbers are little-endian. The owner writes the committed LSN after the log is synced and the manifest number
+//! after the manifest is, so the page never runs ahead of them. The page itself is not synced: after a power cut it may
+//! be behind, and the newest manifest and its log decide.
 #![expect(unsafe_code, reason = "a shared memory mapping, read and written as atomics only")]
 
 use std::fs::OpenOptions;
@@ -15,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use memmap2::{MmapOptions, MmapRaw};
 
 use crate::error::{Error, Result};
-use crate::fs::Fs;
+use crate::fs::{Fs, create_durably};
 use crate::wal::StoreId;
 
 const MAGIC: &[u8; 8] = b"PFSPAGE\0";
@@ -23,6 +24,7 @@ const VERSION: u32 = 1;
 const SIZE: usize = 4096;
 const EPOCH: usize = 32;
 const LSN: usize = 40;
+const MANIFEST: usize = 48;
 
 /// A mapped commit page.
 pub struct Page {
@@ -39,7 +41,7 @@ impl Page {
         bytes[16..32].copy_from_slice(&store.0);
         let crc = checksum(&bytes);
         bytes[12..16].copy_from_slice(&crc.to_le_bytes());
-        fs.create_durably(path, &bytes).map_err(|error| Error::io("create", path, &error))
+        create_durably(fs, path, |file| file.write_at(&bytes, 0)).map_err(|error| Error::io("create", path, &error))
     }
 
     /// Maps an existing page.
@@ -88,6 +90,16 @@ impl Page {
     /// The last LSN readers may see.
     pub fn lsn(&self) -> u64 {
         u64::from_le(self.word(LSN).load(Ordering::Acquire))
+    }
+
+    /// Number of the newest manifest; 0 before there is one.
+    pub fn manifest(&self) -> u64 {
+        u64::from_le(self.word(MANIFEST).load(Ordering::Acquire))
+    }
+
+    /// Sends readers to a manifest; every commit up to its LSN has been published.
+    pub(crate) fn publish_manifest(&self, number: u64) {
+        self.word(MANIFEST).store(number.to_le(), Ordering::Release);
     }
 
     pub(crate) fn publish(&self, lsn: u64) {

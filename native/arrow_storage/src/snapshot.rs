@@ -57,13 +57,23 @@ impl Snapshot {
 
     /// The tables, by name.
     pub fn tables(&self) -> impl Iterator<Item = (&str, &TableDefinition)> {
-        let there = self.catalog.iter().filter(|(_, table)| table.born <= self.lsn);
-        there.map(|(name, table)| (name.as_str(), &table.definition))
+        self.entries().map(|(name, table)| (name, &table.definition))
     }
 
     pub(crate) fn table(&self, name: &str) -> Result<&Table> {
         let table = self.catalog.get(name).filter(|table| table.born <= self.lsn);
         table.map(Arc::as_ref).ok_or_else(|| Error::NotFound(format!("the store has no table {name:?}")))
+    }
+
+    /// Bytes of the rows of all tables, about.
+    pub(crate) fn live_bytes(&self) -> u64 {
+        self.entries().map(|(_, table)| table.live_bytes(self.lsn)).sum()
+    }
+
+    /// The tables that are there, in the order of their names.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&str, &Table)> {
+        let there = self.catalog.iter().filter(|(_, table)| table.born <= self.lsn);
+        there.map(|(name, table)| (name.as_str(), table.as_ref()))
     }
 
     /// A table's definition.
@@ -94,7 +104,7 @@ impl Snapshot {
 
     /// LSN of the commit that wrote the row with `key`; 0 when there is none.
     pub fn generation(&self, table: &str, key: &Key) -> Result<u64> {
-        Ok(self.table(table)?.find(key, self.lsn).map_or(0, |(chunk, _)| chunk.born))
+        Ok(self.table(table)?.find(key, self.lsn).map_or(0, |(chunk, row)| chunk.generation(row)))
     }
 
     /// The rows that match, in the order of their commits, with the columns asked for (all when `None`).

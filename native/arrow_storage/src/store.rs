@@ -1,30 +1,25 @@
 //! A store: opening, writing, following.
-//!
-//! ```text
-//! LOCK                          held by the owner (flock)
-//! commit                        the commit page
-//! wal/00000000000000000001.wal  the log
-//! ```
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use arrow_array::{Array, RecordBatch};
 
+use crate::base::{Base, Log, belongs_elsewhere, open_newest};
 use crate::codec::{Change, Named, decode, encode};
 use crate::error::{Error, Result};
-use crate::follow::Follower;
-use crate::fs::{DiskFs, Fs};
+use crate::fs::{DiskFs, Fs, create_durably};
+use crate::layout::{log_directory, log_path, manifest_directory, newest_manifest, page_path, sweep};
 use crate::lock::take_lock;
 use crate::page::Page;
 use crate::schema::{Key, TableDefinition, hex};
 use crate::snapshot::{Catalog, Snapshot};
 use crate::table::Table;
-use crate::wal::{HEADER, Identity, Scanner, StoreId, read_header};
+use crate::wal::{Identity, StoreId};
 use crate::writer::{Expect, Request, Target, Writer};
 
 /// Who opens a store.
@@ -47,8 +42,14 @@ pub struct Stats {
     pub epoch: u64,
     /// Last commit seen.
     pub lsn: u64,
+    /// Number of the newest manifest; 0 before the first compaction.
+    pub manifest: u64,
+    /// Bytes of its segments.
+    pub segment_bytes: u64,
     /// Bytes of the log.
     pub log_bytes: u64,
+    /// Bytes of the rows that are there, about.
+    pub live_bytes: u64,
     /// Numbers about each table.
     pub tables: BTreeMap<String, TableStats>,
 }
@@ -67,6 +68,10 @@ pub struct TableStats {
 /// What [`ArrowStorage::verify`] read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verified {
+    /// Segments whose checksums hold.
+    pub segments: u64,
+    /// Bytes of the segments.
+    pub segment_bytes: u64,
     /// Records whose checksums hold.
     pub records: u64,
     /// Bytes of the log up to the last of them.
@@ -76,20 +81,37 @@ pub struct Verified {
 }
 
 /// Tables in memory and the LSN up to which they may be seen.
-#[derive(Default)]
-struct Tables {
+pub(crate) struct Tables {
     catalog: RwLock<Arc<Catalog>>,
+    /// Changes only under the lock of the catalog it belongs to.
     committed: AtomicU64,
 }
 
 impl Tables {
+    fn new(catalog: Catalog, lsn: u64) -> Self {
+        Self { catalog: RwLock::new(Arc::new(catalog)), committed: AtomicU64::new(lsn) }
+    }
+
+    /// Goes on with other tables that hold the same rows at `lsn`; snapshots keep those they have.
+    pub(crate) fn replace(&self, catalog: Catalog, lsn: u64) {
+        let mut held = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
+        *held = Arc::new(catalog);
+        self.committed.store(lsn, Ordering::Release);
+    }
+
     fn catalog(&self) -> Arc<Catalog> {
         Arc::clone(&self.catalog.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn snapshot(&self) -> Snapshot {
-        let lsn = self.committed.load(Ordering::Acquire);
-        Snapshot::new(lsn, self.catalog())
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
+        Snapshot::new(self.committed.load(Ordering::Acquire), Arc::clone(&catalog))
+    }
+
+    /// Shows the commits up to `lsn`.
+    fn show(&self, lsn: u64) {
+        let _catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
+        self.committed.store(lsn, Ordering::Release);
     }
 
     /// Adds a commit that nobody sees yet.
@@ -115,20 +137,26 @@ impl Tables {
     }
 }
 
-enum Role {
-    Owner { writer: Writer, _lock: File },
-    Reader { follower: Follower },
+pub(crate) enum Role {
+    Owner {
+        writer: Writer,
+        _lock: File,
+    },
+    /// `manifest`: what the log goes on from, to be looked at without its lock.
+    Reader {
+        log: Mutex<Log>,
+        manifest: AtomicU64,
+    },
 }
 
 /// A store, opened by its owner or a reader.
 pub struct ArrowStorage {
-    path: PathBuf,
-    log: PathBuf,
-    fs: Box<dyn Fs>,
-    identity: Identity,
-    page: Page,
-    tables: Tables,
-    role: Role,
+    pub(crate) path: PathBuf,
+    pub(crate) fs: Box<dyn Fs>,
+    pub(crate) id: StoreId,
+    pub(crate) page: Page,
+    pub(crate) tables: Tables,
+    pub(crate) role: Role,
 }
 
 impl ArrowStorage {
@@ -146,83 +174,91 @@ impl ArrowStorage {
     }
 
     fn own(fs: Box<dyn Fs>, path: &Path) -> Result<Self> {
-        let log = log_path(path);
-        let directory = path.join("wal");
+        let directory = log_directory(path);
         fs.create_dirs(&directory).map_err(|error| Error::io("create", &directory, &error))?;
         let lock = take_lock(path)?;
-        let page_path = path.join("commit");
+        let page_path = page_path(path);
         let exists = |path: &Path| fs.exists(path).map_err(|error| Error::io("look for", path, &error));
-        if !exists(&log)? {
-            if exists(&page_path)? {
-                return Err(log_missing(&log, &page_path));
-            }
+        let page = if exists(&page_path)? { Some(Page::open(&page_path, true)?) } else { None };
+        let first = log_path(path, 0);
+        if page.is_none() && newest_manifest(fs.as_ref(), path)? == 0 && !exists(&first)? {
             let identity = Identity { store: random_id()?, sequence: 1 };
-            fs.create_durably(&log, &identity.header(1)).map_err(|error| Error::io("create", &log, &error))?;
+            create_durably(fs.as_ref(), &first, |file| file.write_at(&identity.header(1), 0))
+                .map_err(|error| Error::io("create", &first, &error))?;
         }
-        let file = fs.open(&log, true).map_err(|error| Error::io("open", &log, &error))?;
-        let (identity, first_lsn) = read_header(file.as_ref(), &log)?;
-        if !exists(&page_path)? {
-            Page::create(fs.as_ref(), &page_path, identity.store)?;
-        }
-        let page = open_page(&page_path, true, identity)?;
-        let tables = Tables::default();
-        let mut scanner = Scanner::new(file.as_ref(), &log, identity, HEADER as u64, first_lsn);
-        while let Some(record) = scanner.next()? {
-            tables.add(record.lsn, decode(&record.payload)?)?;
-        }
-        scanner.check_tail()?;
-        let (length, lsn) = (scanner.offset, scanner.next_lsn - 1);
-        if page.lsn() > lsn {
-            return Err(scanner.missing(page.lsn()));
-        }
-        let failed = |error| Error::io("recover", &log, &error);
-        if file.length().map_err(failed)? > length {
-            file.set_length(length).map_err(failed)?;
-        }
-        file.sync().map_err(failed)?;
+        sync_names(fs.as_ref(), path)?;
+        let (published, store_id) = page.as_ref().map_or((0, None), |page| (page.manifest(), Some(page.store())));
+        let (catalog, mut log) = open_newest(fs.as_ref(), path, published, store_id, true)?;
+        let id = log.identity.store;
+        let page = if let Some(page) = page {
+            page
+        } else {
+            Page::create(fs.as_ref(), &page_path, id)?;
+            Page::open(&page_path, true)?
+        };
+        let tables = Tables::new(catalog, log.lsn);
+        recover(&mut log, &tables, page.lsn())?;
+        sweep(fs.as_ref(), path, log.base.manifest)?;
         page.next_epoch();
-        page.publish(lsn);
-        tables.committed.store(lsn, Ordering::Release);
-        let writer = Writer::new(file, log.clone(), identity, length, lsn);
-        let role = Role::Owner { writer, _lock: lock };
-        Ok(Self { path: path.to_owned(), log, fs, identity, page, tables, role })
+        page.publish_manifest(log.base.manifest);
+        page.publish(log.lsn);
+        let role = Role::Owner { writer: Writer::new(log), _lock: lock };
+        Ok(Self { path: path.to_owned(), fs, id, page, tables, role })
     }
 
     fn follow(fs: Box<dyn Fs>, path: &Path) -> Result<Self> {
-        let log = log_path(path);
-        let page_path = path.join("commit");
-        let exists = |path: &Path| fs.exists(path).map_err(|error| Error::io("look for", path, &error));
-        let had_page = exists(&page_path)?; // asked first: an owner that creates the store writes the log first
-        if !exists(&log)? {
-            if had_page {
-                return Err(log_missing(&log, &page_path));
-            }
-            return Err(Error::NotFound(format!("there is no store in {}; its owner creates it", path.display())));
+        let page_path = page_path(path);
+        // Asked first: an owner that creates the store writes the log first.
+        let had_page = fs.exists(&page_path).map_err(|error| Error::io("look for", &page_path, &error))?;
+        let page = if had_page { Some(Page::open(&page_path, false)?) } else { None };
+        let (published, store_id) = page.as_ref().map_or((0, None), |page| (page.manifest(), Some(page.store())));
+        let (catalog, log) = open_newest(fs.as_ref(), path, published, store_id, false)?;
+        let id = log.identity.store;
+        let page = match page {
+            Some(page) => page,
+            None => Page::open(&page_path, false)?,
+        };
+        if page.store() != id {
+            return Err(belongs_elsewhere(&page_path, &log.path));
         }
-        let file = fs.open(&log, false).map_err(|error| Error::io("open", &log, &error))?;
-        let (identity, first_lsn) = read_header(file.as_ref(), &log)?;
-        let page = open_page(&page_path, false, identity)?;
-        let follower = Follower::new(file, log.clone(), identity, HEADER as u64, first_lsn - 1);
-        let role = Role::Reader { follower };
-        let store = Self { path: path.to_owned(), log, fs, identity, page, tables: Tables::default(), role };
+        let tables = Tables::new(catalog, log.lsn);
+        let role = Role::Reader { manifest: AtomicU64::new(log.base.manifest), log: Mutex::new(log) };
+        let store = Self { path: path.to_owned(), fs, id, page, tables, role };
         store.refresh()?;
         Ok(store)
     }
 
-    /// Takes in what was committed since; returns the LSN now seen. One memory read when nothing was.
+    /// Takes in what was committed since; returns the LSN now seen. Two memory reads when nothing was.
     pub fn refresh(&self) -> Result<u64> {
         let seen = self.tables.committed.load(Ordering::Acquire);
-        let Role::Reader { follower } = &self.role else { return Ok(seen) };
-        let committed = self.page.lsn();
-        if committed == seen {
+        let Role::Reader { log, manifest } = &self.role else { return Ok(seen) };
+        if self.page.lsn() == seen && self.page.manifest() <= manifest.load(Ordering::Acquire) {
             return Ok(seen);
         }
-        follower.advance(committed, |lsn, changes| {
+        let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+        // In this order: a commit that the page shows is in the log of the manifest it names afterwards, or before it.
+        let committed = self.page.lsn();
+        let published = self.page.manifest();
+        if published > log.base.manifest {
+            let (catalog, newer) = open_newest(self.fs.as_ref(), &self.path, published, Some(self.id), false)?;
+            if newer.lsn < log.lsn {
+                return Err(Error::Corrupt(format!(
+                    "{}: the store went back from LSN {} to {}; it was replaced by an older copy",
+                    newer.path.display(),
+                    log.lsn,
+                    newer.lsn
+                )));
+            }
+            self.tables.replace(catalog, newer.lsn);
+            *log = newer;
+            manifest.store(log.base.manifest, Ordering::Release);
+        }
+        log.advance(committed, |lsn, changes| {
             self.tables.add(lsn, changes)?;
-            self.tables.committed.store(lsn, Ordering::Release);
+            self.tables.show(lsn);
             Ok(())
         })?;
-        Ok(self.tables.committed.load(Ordering::Acquire))
+        Ok(log.lsn)
     }
 
     /// The tables as they are now (a reader: as of the last refresh).
@@ -294,15 +330,11 @@ impl ArrowStorage {
         writer.commit(self, Request { changes, payload, expect })
     }
 
-    /// Reads the whole log again and checks every record.
+    /// Reads segments and log again and checks them against their checksums.
     pub fn verify(&self) -> Result<Verified> {
         let committed = self.refresh()?;
-        let file = self.fs.open(&self.log, false).map_err(|error| Error::io("open", &self.log, &error))?;
-        let (identity, first_lsn) = read_header(file.as_ref(), &self.log)?;
-        if identity.store != self.identity.store {
-            return Err(Error::Corrupt(format!("{} belongs to another store", self.log.display())));
-        }
-        let mut scanner = Scanner::new(file.as_ref(), &self.log, identity, HEADER as u64, first_lsn);
+        let (_, log) = open_newest(self.fs.as_ref(), &self.path, self.page.manifest(), Some(self.id), false)?;
+        let (base, mut scanner) = (log.base, log.scanner());
         while scanner.next_lsn <= committed {
             match scanner.next()? {
                 Some(record) => decode(&record.payload)?,
@@ -310,25 +342,38 @@ impl ArrowStorage {
             };
         }
         let lsn = scanner.next_lsn - 1;
-        Ok(Verified { records: scanner.next_lsn - first_lsn, bytes: scanner.offset, lsn })
+        let (records, bytes) = (lsn - base.lsn, scanner.offset);
+        Ok(Verified { segments: base.segments, segment_bytes: base.bytes, records, bytes, lsn })
+    }
+
+    /// What the log goes on from, and its bytes.
+    pub(crate) fn extent(&self) -> (Base, u64) {
+        match &self.role {
+            Role::Owner { writer, .. } => writer.extent(),
+            Role::Reader { log, .. } => {
+                let log = log.lock().unwrap_or_else(PoisonError::into_inner);
+                (log.base, log.length)
+            }
+        }
     }
 
     /// Numbers about the store.
     pub fn stats(&self) -> Result<Stats> {
         let snapshot = self.snapshot();
+        let (base, log_bytes) = self.extent();
         let table = |(name, definition): (&str, &TableDefinition)| {
             let (rows, versions) = (snapshot.count(name)?, snapshot.table(name)?.versions());
             Ok((name.to_owned(), TableStats { rows, versions, fingerprint: definition.fingerprint().to_owned() }))
         };
         Ok(Stats {
             path: self.path.clone(),
-            store: hex(&self.identity.store.0),
+            store: hex(&self.id.0),
             epoch: self.page.epoch(),
             lsn: snapshot.lsn(),
-            log_bytes: match &self.role {
-                Role::Owner { writer, .. } => writer.length(),
-                Role::Reader { follower } => follower.length(),
-            },
+            manifest: base.manifest,
+            segment_bytes: base.bytes,
+            log_bytes,
+            live_bytes: snapshot.live_bytes(),
             tables: snapshot.tables().map(table).collect::<Result<_>>()?,
         })
     }
@@ -349,7 +394,7 @@ impl Target for ArrowStorage {
         for (lsn, changes) in commits {
             self.tables.add(lsn, changes)?;
         }
-        self.tables.committed.store(last, Ordering::Release);
+        self.tables.show(last);
         self.page.publish(last);
         Ok(())
     }
@@ -383,25 +428,35 @@ fn prepare(snapshot: &Snapshot, (name, change): Named) -> Result<Named> {
     Ok((name, change))
 }
 
-/// A store whose log somebody took away.
-fn log_missing(log: &Path, page: &Path) -> Error {
-    Error::Corrupt(format!(
-        "{} is missing, but {} says that there was a store; restore the store from a copy",
-        log.display(),
-        page.display()
-    ))
-}
-
-fn log_path(store: &Path) -> PathBuf {
-    store.join("wal").join(format!("{:020}.wal", 1))
-}
-
-fn open_page(path: &Path, writable: bool, identity: Identity) -> Result<Page> {
-    let page = Page::open(path, writable)?;
-    if page.store() != identity.store {
-        return Err(Error::Corrupt(format!("{} belongs to another store than the log", path.display())));
+/// Makes the names in a store durable: whoever died while he made them may not have come to it.
+fn sync_names(fs: &dyn Fs, store: &Path) -> Result<()> {
+    for directory in [log_directory(store), manifest_directory(store), store.to_owned()] {
+        if fs.exists(&directory).map_err(|error| Error::io("look for", &directory, &error))? {
+            fs.sync_directory(&directory).map_err(|error| Error::io("sync", &directory, &error))?;
+        }
     }
-    Ok(page)
+    Ok(())
+}
+
+/// Reads the whole log into `tables` and cuts off what a crash left behind its end.
+fn recover(log: &mut Log, tables: &Tables, published: u64) -> Result<()> {
+    let mut scanner = log.scanner();
+    while let Some(record) = scanner.next()? {
+        tables.add(record.lsn, decode(&record.payload)?)?;
+    }
+    scanner.check_tail()?;
+    let (length, lsn) = (scanner.offset, scanner.next_lsn - 1);
+    if published > lsn {
+        return Err(scanner.missing(published));
+    }
+    let failed = |error| Error::io("recover", &log.path, &error);
+    if log.file.length().map_err(failed)? > length {
+        log.file.set_length(length).map_err(failed)?;
+    }
+    log.file.sync().map_err(failed)?;
+    (log.length, log.lsn) = (length, lsn);
+    tables.show(lsn);
+    Ok(())
 }
 
 fn random_id() -> Result<StoreId> {

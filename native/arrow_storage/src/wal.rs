@@ -200,7 +200,8 @@ impl<'a> Scanner<'a> {
             if offset + length as u64 > end {
                 return Ok(None);
             }
-            self.window.resize(length.max(WINDOW), 0);
+            let rest = usize::try_from(end - offset).unwrap_or(usize::MAX);
+            self.window.resize(length.max(WINDOW).min(rest), 0);
             let count =
                 self.file.read_at(&mut self.window, offset).map_err(|error| Error::io("read", self.path, &error))?;
             self.window.truncate(count);

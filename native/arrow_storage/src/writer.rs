@@ -1,14 +1,12 @@
 //! The owner's side of the log: group commit, and what happens when the disk does not play along.
 
 use std::collections::{HashMap, VecDeque};
-use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use crate::base::{Base, Log};
 use crate::codec::Named;
 use crate::error::{Error, Result};
-use crate::fs::FsFile;
 use crate::schema::Key;
-use crate::wal::Identity;
 
 /// Bytes of one group of commits; more wait for the next sync.
 const GROUP: usize = 8 << 20;
@@ -51,18 +49,10 @@ struct Queue {
     stopped: Option<Error>,
 }
 
-struct End {
-    length: u64,
-    lsn: u64,
-}
-
 /// The end of the log.
 pub(crate) struct Writer {
-    file: Box<dyn FsFile>,
-    path: PathBuf,
-    identity: Identity,
     queue: Mutex<Queue>,
-    end: Mutex<End>,
+    log: Mutex<Log>,
     done: Condvar,
     process: u32,
 }
@@ -72,21 +62,46 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Writer {
-    pub(crate) fn new(file: Box<dyn FsFile>, path: PathBuf, identity: Identity, length: u64, lsn: u64) -> Self {
-        let (queue, end, done) = (Mutex::default(), Mutex::new(End { length, lsn }), Condvar::new());
-        Self { file, path, identity, queue, end, done, process: std::process::id() }
+    pub(crate) fn new(log: Log) -> Self {
+        Self { queue: Mutex::default(), log: Mutex::new(log), done: Condvar::new(), process: std::process::id() }
     }
 
-    /// Bytes of the log.
-    pub(crate) fn length(&self) -> u64 {
-        lock(&self.end).length
+    /// What the log goes on from, and its bytes.
+    pub(crate) fn extent(&self) -> (Base, u64) {
+        let log = lock(&self.log);
+        (log.base, log.length)
+    }
+
+    fn check_process(&self) -> Result<()> {
+        if std::process::id() == self.process {
+            return Ok(());
+        }
+        Err(Error::Failed("the store was opened before this process was forked; open it again".into()))
+    }
+
+    /// Runs `work` on the log while no commit is written; those that come wait.
+    pub(crate) fn alone<T>(&self, work: impl FnOnce(&mut Log) -> Result<T>) -> Result<T> {
+        self.check_process()?;
+        let mut queue = lock(&self.queue);
+        while queue.writing {
+            queue = self.done.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+        if let Some(error) = &queue.stopped {
+            return Err(error.clone());
+        }
+        queue.writing = true;
+        drop(queue);
+        let turn = Turn { writer: self };
+        let outcome = work(&mut lock(&self.log));
+        lock(&self.queue).writing = false;
+        std::mem::forget(turn);
+        self.done.notify_all();
+        outcome
     }
 
     /// Returns when `request` is on disk and visible. One of the waiting threads writes and syncs for all of them.
     pub(crate) fn commit(&self, target: &dyn Target, request: Request) -> Outcome {
-        if std::process::id() != self.process {
-            return Err(Error::Failed("the store was opened before this process was forked; open it again".into()));
-        }
+        self.check_process()?;
         let mut queue = lock(&self.queue);
         let ticket = queue.tickets;
         queue.tickets += 1;
@@ -128,10 +143,13 @@ impl Writer {
                 Err(error) => return self.write_after(Err(error), target, group),
             }
         }
-        let first_lsn = lock(&self.end).lsn + 1;
+        let (identity, first_lsn) = {
+            let log = lock(&self.log);
+            (log.identity, log.lsn + 1)
+        };
         let (mut bytes, mut commits) = (Vec::new(), Vec::with_capacity(count));
         for (lsn, request) in (first_lsn..).zip(group) {
-            self.identity.encode(&mut bytes, lsn, first_lsn - 1, &request.payload);
+            identity.encode(&mut bytes, lsn, first_lsn - 1, &request.payload);
             commits.push((lsn, request.changes));
         }
         let written = self
@@ -155,30 +173,31 @@ impl Writer {
 
     /// Appends records and syncs them.
     fn append(&self, bytes: &[u8], count: u64) -> Result<()> {
-        let mut end = lock(&self.end);
-        if let Err(error) = self.file.write_at(bytes, end.length) {
-            let error = Error::io("write", &self.path, &error);
-            if let Err(cut) = self.file.set_length(end.length) {
-                self.stop(Error::Failed(format!("{error}; then {}", Error::io("cut", &self.path, &cut))));
+        let mut log = lock(&self.log);
+        if let Err(error) = log.file.write_at(bytes, log.length) {
+            let error = Error::io("write", &log.path, &error);
+            if let Err(cut) = log.file.set_length(log.length) {
+                self.stop(Error::Failed(format!("{error}; then {}", Error::io("cut", &log.path, &cut))));
             }
             return Err(error);
         }
-        if let Err(error) = self.file.sync() {
+        if let Err(error) = log.file.sync() {
             // The kernel may have dropped the pages and would report success next time: nothing may follow.
             let message = format!(
                 "{}; whether the last commits are on disk is unknown, so the store takes no more until it is reopened",
-                Error::io("sync", &self.path, &error)
+                Error::io("sync", &log.path, &error)
             );
             let error = Error::Failed(message);
             self.stop(error.clone());
             return Err(error);
         }
-        end.length += bytes.len() as u64;
-        end.lsn += count;
+        log.length += bytes.len() as u64;
+        log.lsn += count;
         Ok(())
     }
 
-    fn stop(&self, error: Error) {
+    /// Takes no commit any more, for this reason.
+    pub(crate) fn stop(&self, error: Error) {
         lock(&self.queue).stopped.get_or_insert(error);
     }
 }

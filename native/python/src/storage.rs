@@ -158,11 +158,32 @@ impl PyArrowStorage {
         self.snapshot_now()?.search(py, table, queries, k, r#where, columns)
     }
 
-    /// Reads the whole log again and checks every record.
+    /// Writes the rows that are there into segments and goes on with an empty log.
+    fn compact<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let store = self.store()?;
+        let compacted = py.detach(|| store.compact()).map_err(into_python)?;
+        let report = PyDict::new(py);
+        report.set_item("manifest", compacted.manifest)?;
+        report.set_item("lsn", compacted.lsn)?;
+        report.set_item("rows", compacted.rows)?;
+        report.set_item("before", compacted.before)?;
+        report.set_item("after", compacted.after)?;
+        Ok(report)
+    }
+
+    /// Whether more than half of log and segments, and more than 16 MiB, are not rows that are there.
+    fn compaction_due(&self, py: Python<'_>) -> PyResult<bool> {
+        let store = self.store()?;
+        Ok(py.detach(|| store.compaction_due()))
+    }
+
+    /// Reads segments and log again and checks them against their checksums.
     fn verify<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let store = self.store()?;
         let verified = py.detach(|| store.verify()).map_err(into_python)?;
         let report = PyDict::new(py);
+        report.set_item("segments", verified.segments)?;
+        report.set_item("segment_bytes", verified.segment_bytes)?;
         report.set_item("records", verified.records)?;
         report.set_item("bytes", verified.bytes)?;
         report.set_item("lsn", verified.lsn)?;
@@ -185,7 +206,10 @@ impl PyArrowStorage {
         report.set_item("store", stats.store)?;
         report.set_item("epoch", stats.epoch)?;
         report.set_item("lsn", stats.lsn)?;
+        report.set_item("manifest", stats.manifest)?;
+        report.set_item("segment_bytes", stats.segment_bytes)?;
         report.set_item("log_bytes", stats.log_bytes)?;
+        report.set_item("live_bytes", stats.live_bytes)?;
         report.set_item("tables", tables)?;
         Ok(report)
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -9,7 +10,7 @@ import typer
 
 from perfuse.cli.options import AlwaysJson, Json, ModelFolders
 from perfuse.cli.terminal import emit_json
-from perfuse.errors import ConfigError, NotFound
+from perfuse.errors import ConfigError, NotFound, StoreLocked
 
 if TYPE_CHECKING:
     from perfuse._native import ArrowStorage
@@ -33,6 +34,21 @@ def verify(*, data_dir: DataDir = Path("perfuse-data"), json: AlwaysJson = False
     del json
     with _reader(data_dir) as store:
         emit_json(store.verify())
+
+
+@app.command()
+def compact(*, data_dir: DataDir = Path("perfuse-data"), json: AlwaysJson = False) -> None:
+    """Remove what was replaced or deleted from the files of a store that no server uses: bytes before and after."""
+    del json
+    from perfuse.engine.housing import STORE
+    from perfuse.store import Store
+
+    _reader(data_dir).close()  # an owner would create a store where there is none
+    try:
+        with Store(data_dir / STORE) as store:
+            emit_json(asdict(store.compact(forget=True)))
+    except StoreLocked as locked:
+        raise StoreLocked(locked.detail, hint="stop the server first: only the owner of a store compacts it") from None
 
 
 @app.command()

@@ -26,11 +26,15 @@ class Learned:
     def open(cls, path: Path, embedder: Embedder) -> Self:
         """Open or create what lies in the folder `path`, ready for vectors of `embedder` and of all before it.
 
+        A store that is mostly dead rows is compacted.
+
         Raises:
             ConfigError: the embedder made vectors of another width before.
             StoreLocked, StoreCorrupt, StoreError: as `Store`.
         """
         with Store(path, TABLES) as store:
+            if store.compaction_due():
+                store.compact()
             known = {there.hash: there.width for there in EMBEDDERS.scan(store.snapshot())}
             if known.setdefault(embedder.hash, embedder.width) != embedder.width:
                 raise ConfigError(

@@ -1,10 +1,11 @@
 """Typed tables and snapshots over `perfuse._native.ArrowStorage`. No torch."""
 
-from perfuse.store.store import Delete, Put, Snapshot, Store, StoreReader
+from perfuse.store.store import Compacted, Delete, Put, Snapshot, Store, StoreReader
 from perfuse.store.tables import SCHEMA_REGISTRY, SchemaRegistry, TableSpec, canonical_schema
 
 __all__ = [
     "SCHEMA_REGISTRY",
+    "Compacted",
     "Delete",
     "Put",
     "SchemaRegistry",

@@ -43,6 +43,16 @@ class Delete:
 Change: TypeAlias = Put | Delete
 
 
+@dataclass(frozen=True, slots=True)
+class Compacted:
+    """What a compaction did: the last commit it wrote down, and bytes of log and segments before and after."""
+
+    lsn: int
+    rows: int
+    bytes_before: int
+    bytes_after: int
+
+
 class Snapshot:
     """The tables as they were at commit `lsn`, whatever is written afterwards."""
 
@@ -187,6 +197,29 @@ class Store(_Opened):
             The new generation, or None when the row has another.
         """
         return self._native.compare_and_swap(table.name, key, generation, row)
+
+    def compact(self, *, forget: bool = False) -> Compacted:
+        """Write the rows that are there into segments and go on with an empty log; commits wait meanwhile.
+
+        Rows keep their generations, readers follow, and snapshots stay.
+
+        Args:
+            forget: do it twice. The files before are kept for readers that come late until the next compaction, so
+                only then no byte of what was replaced or deleted before is in the store's directory.
+
+        Raises:
+            StoreFull: there is no room for the segments beside what is there; nothing has changed.
+            StoreError: the disk failed; its message says whether the store must be opened again.
+        """
+        done = self._native.compact()
+        before = done["before"]
+        if forget:
+            done = self._native.compact()
+        return Compacted(done["lsn"], done["rows"], before, done["after"])
+
+    def compaction_due(self) -> bool:
+        """Whether more than half of log and segments, and more than 16 MiB, are not rows that are there."""
+        return self._native.compaction_due()
 
     def snapshot(self) -> Snapshot:
         """The tables as they are now."""

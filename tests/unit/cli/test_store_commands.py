@@ -16,6 +16,7 @@ from perfuse.store import Store, TableSpec
 
 SCHEMA = pa.schema([pa.field("id", pa.string(), nullable=False), ("text", pa.string())])
 NOTES = TableSpec("notes", SCHEMA, "id")
+NO_SEGMENTS = {"segments": 0, "segment_bytes": 0}
 Perfuse = Callable[..., tuple[int, str, str]]
 
 
@@ -65,10 +66,15 @@ def test_an_empty_store(perfuse: Perfuse, tmp_path: Path) -> None:
     code, out, err = perfuse("store", "stats", "--data-dir", str(tmp_path))
     stats = json.loads(out)
     assert len(bytes.fromhex(stats.pop("store"))) == 16
-    assert stats == {"path": str(tmp_path / "store"), "epoch": 1, "lsn": 0, "log_bytes": 64, "tables": {}}
+    assert stats == {"path": str(tmp_path / "store"), "epoch": 1, "lsn": 0, "tables": {}} | {
+        "manifest": 0,
+        "segment_bytes": 0,
+        "log_bytes": 64,
+        "live_bytes": 0,
+    }
     assert (code, err) == (0, "")
     code, out, err = perfuse("store", "verify", "--data-dir", str(tmp_path))
-    assert (code, json.loads(out), err) == (0, {"records": 0, "bytes": 64, "lsn": 0}, "")
+    assert (code, json.loads(out), err) == (0, NO_SEGMENTS | {"records": 0, "bytes": 64, "lsn": 0}, "")
 
 
 def test_a_filled_store_counts_rows_that_are_there_and_versions_that_are_kept(
@@ -81,7 +87,7 @@ def test_a_filled_store_counts_rows_that_are_there_and_versions_that_are_kept(
     assert (stats["epoch"], stats["lsn"], stats["log_bytes"]) == (2, 4, ends[4])
     assert stats["tables"] == {"notes": {"rows": 3, "versions": 4, "fingerprint": NOTES.fingerprint}}
     code, out, err = perfuse("store", "verify", "--data-dir", str(data))
-    assert (code, json.loads(out), err) == (0, {"records": 4, "bytes": ends[4], "lsn": 4}, "")
+    assert (code, json.loads(out), err) == (0, NO_SEGMENTS | {"records": 4, "bytes": ends[4], "lsn": 4}, "")
 
 
 @pytest.mark.parametrize("command", ["stats", "verify"])
@@ -109,6 +115,48 @@ def test_looking_changes_no_file_and_hinders_no_owner(perfuse: Perfuse, filled: 
         owner.put(NOTES, rows("d"))
         assert json.loads(perfuse("store", "stats", "--data-dir", str(data))[1])["tables"]["notes"]["rows"] == 4
         assert json.loads(perfuse("store", "verify", "--data-dir", str(data))[1])["records"] == 5
+
+
+def test_compact_removes_what_was_replaced(perfuse: Perfuse, filled: tuple[Path, list[int]]) -> None:
+    data, ends = filled
+    code, out, err = perfuse("store", "compact", "--data-dir", str(data))
+    done = json.loads(out)
+    after = json.loads(perfuse("store", "stats", "--data-dir", str(data))[1])
+    size = after["segment_bytes"] + after["log_bytes"]
+    assert (code, err, done) == (0, "", {"lsn": 4, "rows": 3, "bytes_before": ends[4], "bytes_after": size})
+    assert (after["manifest"], after["log_bytes"], after["lsn"]) == (2, 64, 4)
+    assert after["tables"]["notes"] == {"rows": 3, "versions": 3, "fingerprint": NOTES.fingerprint}
+    verified = json.loads(perfuse("store", "verify", "--data-dir", str(data))[1])
+    assert verified == {
+        "segments": 1,
+        "segment_bytes": after["segment_bytes"],
+        "records": 0,
+        "bytes": 64,
+        "lsn": 4,
+    }
+    segment = data / "store" / "seg" / "00000000000000000002-0000.arrow"
+    flip(segment, 70)
+    damage = f'bytes 0 to {after["segment_bytes"]} of table "notes" fail their checksum; restore the store from a copy'
+    assert perfuse("store", "verify", "--data-dir", str(data)) == (1, "", f"error: {segment}: {damage}\n")
+
+
+def test_compact_leaves_a_store_that_is_owned_to_its_owner(perfuse: Perfuse, filled: tuple[Path, list[int]]) -> None:
+    data, _ = filled
+    expected = (
+        f"error: the store in {data / 'store'} is owned by process {os.getpid()}\n"
+        "hint:  stop the server first: only the owner of a store compacts it\n"
+    )
+    with Store(data / "store", [NOTES]):
+        assert perfuse("store", "compact", "--data-dir", str(data)) == (4, "", expected)
+
+
+def test_compact_makes_no_store_where_there_is_none(perfuse: Perfuse, tmp_path: Path) -> None:
+    assert perfuse("store", "compact", "--data-dir", str(tmp_path)) == (
+        2,
+        "",
+        f"error: there is no store at {tmp_path / 'store'}\nhint:  give the --data-dir of a server\n",
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("command", ["stats", "verify"])
