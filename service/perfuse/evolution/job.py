@@ -12,7 +12,7 @@ import random
 import shutil
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -74,7 +74,7 @@ class Workshop:
         folder: where jobs keep their files.
         plan: how adaptations are made.
         reference: what the base model can do.
-        resident_bytes: of an engine.
+        resident_bytes: of an engine, asked at each gate; 0 while none runs.
         turn: held while a blob is put whose row is not yet there, which a purge would remove.
 
     Attributes:
@@ -90,7 +90,7 @@ class Workshop:
         plan: Plan,
         reference: Reference,
         *,
-        resident_bytes: int,
+        resident_bytes: Callable[[], int],
         turn: asyncio.Lock,
     ) -> None:
         self._learned = learned
@@ -194,7 +194,7 @@ class Workshop:
             return "done", f"{candidate.id} is {candidate.state}: {candidate.reason}"
         self.stage = "gate"
         measured = await measure(
-            candidate, lessons.held_back, self._reference, self._answerer, champion, self._resident_bytes, len(data)
+            candidate, lessons.held_back, self._reference, self._answerer, champion, self._resident_bytes(), len(data)
         )
         return await asyncio.to_thread(self._decide, candidate, lessons.held_back, measured)
 

@@ -105,7 +105,7 @@ async def measure(
         reference: anchors of the base model.
         answerer: asks the engines.
         champion: what serves the cluster now; None is the base model.
-        resident_bytes: of an engine without the candidate.
+        resident_bytes: of an engine without the candidate; 0 where nobody knows.
         size: bytes of the candidate.
     """
     before = "none" if champion is None else champion
@@ -118,7 +118,7 @@ async def measure(
         anchors={ANCHORS: anchors},
         nll_bits=more / (reference.tokens * len(reference.measured)),
         latency_ratio=trial.seconds[1] / trial.seconds[0] if trial.seconds[0] > 0 else 1.0,
-        memory_ratio=1 + size / max(resident_bytes, 1),
+        memory_ratio=1 + size / resident_bytes if resident_bytes else 1.0,
     )
 
 

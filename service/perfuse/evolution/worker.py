@@ -171,7 +171,6 @@ class Worker:
             thresholds=Thresholds(),
             curation=self._curation,
         )
-        pids = [engine.pid for engine in self._pool.engines]
         self._workshop = Workshop(
             self._learned,
             self._answerer,
@@ -179,7 +178,7 @@ class Worker:
             self._folder,
             plan,
             known,
-            resident_bytes=max(map(resident_bytes, pids), default=0),
+            resident_bytes=lambda: max((resident_bytes(engine.pid) for engine in self._pool.engines), default=0),
             turn=self._turn,
         )
         self.wake()

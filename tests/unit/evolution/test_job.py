@@ -70,10 +70,17 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return calls
 
 
-def workshop(learned: Learned, pool: ScriptedPool, folder: Path, near: int = 0) -> Workshop:
+def workshop(learned: Learned, pool: ScriptedPool, folder: Path, near: int = 0, resident: int = 1000) -> Workshop:
     plan = Plan({"steps": 5, "seed": 3}, 60.0, 0.25, Thresholds(latency_ratio=2.0), Rules())
     return Workshop(
-        learned, Answerer(pool), KIT, folder, plan, reference(near), resident_bytes=1000, turn=asyncio.Lock()
+        learned,
+        Answerer(pool),
+        KIT,
+        folder,
+        plan,
+        reference(near),
+        resident_bytes=lambda: resident,
+        turn=asyncio.Lock(),
     )
 
 
@@ -123,6 +130,16 @@ async def test_a_gain_on_what_was_kept_back_makes_a_canary(
     alias = current(learned.store.snapshot(), "t", "c")
     assert (alias.canary, alias.share) == (made.id, 0.25)
     assert (shop.next(), shop.stage, list((tmp_path / "jobs").iterdir())) == (None, "", [])
+
+
+async def test_where_no_engine_says_what_it_takes_memory_rejects_nobody(
+    learned: Learned, trained: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    job = queued(learned)
+    assert await workshop(learned, says(WRONG, RIGHT), tmp_path, resident=0).run(job) == "done"
+    canary = current(learned.store.snapshot(), "t", "c").canary
+    assert canary is not None
+    assert json.loads(get(learned.store.snapshot(), canary).report)["memory_ratio"] == 1.0
 
 
 async def test_no_gain_is_rejected_with_the_figures(
