@@ -26,6 +26,8 @@ _log = logging.get(__name__)
 
 TOGETHER = 16
 """Items of one lease."""
+VERIFIED_TOGETHER = 4
+"""Rows; a worker that is to end waits for those in the jail, 16 s at most."""
 LEASE_SECONDS = 5.0
 """Extended while the work goes on; so long after a worker was killed nobody works on what it held."""
 _EXTENSIONS = 3
@@ -98,7 +100,9 @@ class Taking:
             held.append(lease)
             if not self._revoked(row):
                 rows.append(row)
-        judged = await asyncio.to_thread(verify, rows)
+        judged: list[Feedback] = []
+        for start in range(0, len(rows), VERIFIED_TOGETHER):
+            judged += await asyncio.to_thread(verify, rows[start : start + VERIFIED_TOGETHER])
         if judged:
             await asyncio.to_thread(self._learned.store.commit, [FEEDBACK.put(*judged)])
             self.taken += len(judged)
