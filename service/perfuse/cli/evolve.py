@@ -174,7 +174,8 @@ def purge(*, data_dir: DataDir = Path("perfuse-data"), model: ModelFolders = Non
         return
     for name in removed:
         emit(name)
-    say(f"removed {len(removed)} blobs")
+    freed = _typed(answer["bytes_freed"], int)
+    say(f"removed {len(removed)} blobs, freed {_typed(answer['bytes_freed'], int)} bytes of the store")
 
 
 def _typed(answer: object, kind: type[AnswerT]) -> AnswerT:

@@ -53,7 +53,7 @@ def compact(*, data_dir: DataDir = Path("perfuse-data"), json: AlwaysJson = Fals
 
 @app.command()
 def purge(*, data_dir: DataDir = Path("perfuse-data"), model: ModelFolders = None, json: Json = False) -> None:
-    """Remove the bytes of adaptations that neither serve nor may serve again: `perfuse evolve purge`."""
+    """Remove the bytes of all that was deleted and of adaptations that serve no more: `perfuse evolve purge`."""
     from perfuse.cli import evolve
 
     evolve.purge(data_dir=data_dir, model=model, json=json)

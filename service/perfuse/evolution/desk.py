@@ -88,7 +88,7 @@ class Desk:
             case orders.Rebuild():
                 return await self._making_jobs(lambda: self._rebuild(order))
             case orders.Purge():
-                return await self._step(lambda: {"blobs": purge(self._learned)})
+                return await self._step(self._purge)
             case orders.PutMemory():
                 return await self._remember(order)
             case orders.GetMemory():
@@ -183,6 +183,12 @@ class Desk:
     def _rebuild(self, order: orders.Rebuild) -> Body:
         jobs = rebuild(self._learned, order.tenant, self._kit.base, order.cluster, self._clock())
         return {"jobs": [job.id for job in jobs]}
+
+    def _purge(self) -> Body:
+        """Blobs that serve no more, then the store's own files: no byte of a removed row is left in them."""
+        blobs = purge(self._learned)
+        done = self._learned.store.compact(forget=True)
+        return {"blobs": blobs, "bytes_freed": max(done.bytes_before - done.bytes_after, 0)}
 
     # memories --------------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -171,9 +172,13 @@ def test_revoking_and_purging(evolve: Evolve, perfuse: Perfuse, learned: Learned
     first, second = champion(learned, "d1", "b", tenant="local"), champion(learned, "d2", "a", tenant="local")
     said = "removed 2 items of feedback and 0 memories; retired 1 adaptations, cancelled 0 jobs, queued 1\n"
     assert evolve("revoke", "--source", "a") == (0, "", said)
-    assert evolve("purge") == (0, f"{second.blob}\n", "removed 1 blobs\n")
-    assert json.loads(evolve("purge", "--json")[1]) == {"blobs": []}
-    assert perfuse("store", "purge", "--data-dir", str(tmp_path)) == (0, "", "removed 0 blobs\n")
+    code, out, said = evolve("purge")
+    assert (code, out) == (0, f"{second.blob}\n")
+    assert re.fullmatch(r"removed 1 blobs, freed \d+ bytes of the store\n", said)
+    assert json.loads(evolve("purge", "--json")[1])["blobs"] == []
+    code, out, said = perfuse("store", "purge", "--data-dir", str(tmp_path))
+    assert (code, out) == (0, "")
+    assert re.fullmatch(r"removed 0 blobs, freed \d+ bytes of the store\n", said)
     with seen(tmp_path, learned) as after:
         assert current(after.store.snapshot(), "local", "c").champion == first.id
 

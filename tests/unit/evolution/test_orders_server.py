@@ -19,7 +19,7 @@ from perfuse.evolution.orders_server import OrdersServer
 from perfuse.evolution.promote import get, reject
 from perfuse.store.aliases import current
 from perfuse.store.learning import ADAPTATIONS, FEEDBACK, JOBS, Adaptation, Job
-from unit.evolution.learning import reopen
+from unit.evolution.learning import feedback, reopen
 
 
 @pytest.fixture
@@ -253,8 +253,24 @@ class TestJobs:
     async def test_purging_removes_what_cannot_serve_again(self, link: EvolutionLink, learned: Learned) -> None:
         gone, kept = trained(learned, "d1"), champion(learned, "d2")
         reject(learned, gone.id, "no gain", REFUSED, 5.0)
-        assert await link.ask(orders.Purge(tenant="")) == {"blobs": [gone.blob]}
+        answer = await link.ask(orders.Purge(tenant=""))
+        assert answer["blobs"] == [gone.blob]
         assert (learned.blobs.holds(gone.blob), learned.blobs.holds(kept.blob)) == (False, True)
+
+    async def test_no_byte_of_a_revoked_source_is_left_after_a_purge(
+        self, link: EvolutionLink, learned: Learned
+    ) -> None:
+        marker = b"only the revoked source said this"
+        learned.store.commit([FEEDBACK.put(feedback("c-z", "z", output=marker.decode()))])
+        folder = learned.blobs.path("0" * 64).parents[1]
+
+        def left() -> list[str]:
+            return [file.name for file in folder.rglob("*") if file.is_file() and marker in file.read_bytes()]
+
+        assert left() != []
+        await link.ask(orders.Revoke(tenant="t", source="z"))
+        await link.ask(orders.Purge(tenant=""))
+        assert left() == []
 
 
 class TestConnections:
