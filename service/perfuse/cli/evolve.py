@@ -175,7 +175,7 @@ def purge(*, data_dir: DataDir = Path("perfuse-data"), model: ModelFolders = Non
     for name in removed:
         emit(name)
     freed = _typed(answer["bytes_freed"], int)
-    say(f"removed {len(removed)} blobs, freed {_typed(answer['bytes_freed'], int)} bytes of the store")
+    say(f"removed {len(removed)} blobs, freed {freed} bytes of the store")
 
 
 def _typed(answer: object, kind: type[AnswerT]) -> AnswerT:
