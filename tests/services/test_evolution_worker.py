@@ -270,9 +270,8 @@ def test_a_worker_killed_in_a_training_goes_on_from_the_trainers_state(tmp_path:
         (trainer,) = trainers(server)
         os.kill(learner(server)[0], signal.SIGKILL)
         asyncio.run(until(lambda: command_of(trainer) == ""))
-        reached = steps()
-        progress.unlink()
-        asyncio.run(until(progress.exists, 90))
+        reached, written = steps(), progress.stat().st_mtime_ns
+        asyncio.run(until(lambda: progress.stat().st_mtime_ns > written, 90))
         assert 1 < steps() <= reached + 100
         assert len(trainers(server)) == 1
         (job,) = asyncio.run(status(server))["jobs"]  # type: ignore[misc]

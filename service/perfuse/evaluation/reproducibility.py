@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import get_args
 
 from perfuse.engine.cost import CostModel
 from perfuse.engine.loop import Engine
@@ -26,6 +27,7 @@ from perfuse.pipelines.alone import AloneRun, run_alone
 from perfuse.pipelines.shipped import Loaded, load
 from perfuse.planning.mazes import MAZES
 from perfuse.requests import Goal, Request, Result, TextRequest, TextResult, TrajectoryRequest, TrajectoryResult
+from perfuse.wire import Served
 
 PROMPTS = (
     "Write a function that doubles every number of a list.",
@@ -120,8 +122,9 @@ def _trajectory(rng: random.Random) -> TrajectoryRequest:
 def measure(*, cases: int = 100, seed: int = 0, models: Sequence[Path] = ()) -> Reproducibility:
     """Compare every case alone and in company, on the shipped models or those in `models`."""
     loaded = load(models)
-    drawn = draw(cases, seed, sorted(loaded.pipelines))
-    company = draw(cases // 2, seed + 1, sorted(loaded.pipelines))
+    modalities = sorted(loaded.pipelines.keys() & get_args(Served))
+    drawn = draw(cases, seed, modalities)
+    company = draw(cases // 2, seed + 1, modalities)
     wanted = [(modality, replace(request, reproducible=True)) for modality, request in drawn]
     expected = [digest(_alone(loaded, *case)) for case in wanted]
     one, occupancy, _ = _together(loaded, wanted, company, threads=1)
