@@ -1,4 +1,7 @@
-"""kill -9 of everything that learns, under feedback: every acknowledged id is a row or a dead item, once."""
+"""kill -9 of everything that learns, under feedback: every acknowledged id is a row or a dead item, once.
+
+The whole, 100 kills at every stage, takes half an hour: `cd tests && python -m chaos.learning_kills --rounds 100`.
+"""
 
 from __future__ import annotations
 
@@ -30,13 +33,3 @@ def test_kills_while_learning_lose_and_double_nothing(queue: str, kept: str) -> 
     assert sum(found["kills"].values()) == 8
     assert found["chosen"]["poison"] == 3
     assert found["acknowledged"] >= 100
-
-
-@pytest.mark.proof
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize(("queue", "kept"), QUEUES)
-def test_kills_at_every_stage_of_learning_lose_and_double_nothing(queue: str, kept: str) -> None:
-    found = report(30, queue)
-    assert found["broken"] == [], found
-    assert found["queue"].startswith(kept)
-    assert {"lease", "verify", "ack", "train"} <= found["stages"].keys(), found
