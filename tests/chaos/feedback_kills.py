@@ -249,7 +249,7 @@ def run(rounds: int, *, rate: float = 50.0, seed: int = 0, with_redis: bool = Fa
         data_dir = Path(folder) / "data"
         with _redis(with_redis, Path(folder) / "redis") as redis:
             queue = "sqlite" if redis is None else f"unix://{redis.path}"
-            with serving(data_dir, "--queue", queue) as server:
+            with serving(data_dir, "--queue", queue, "--evolution", "off") as server:
                 ids = asyncio.run(storm(server, redis, report, rate=rate, seed=seed))
                 report.exit_code = server.stop()
             asyncio.run(reconcile(queue, data_dir, ids, report))
