@@ -25,7 +25,7 @@ from perfuse.evolution.curate import Rules, curate
 from perfuse.evolution.gate import Decision, Measured, Thresholds, decide
 from perfuse.evolution.learned import Learned
 from perfuse.evolution.lessons import Lessons, Task, lesson_line, lessons_of
-from perfuse.evolution.promote import admit, reject, start_canary
+from perfuse.evolution.promote import admit, get, reject, start_canary
 from perfuse.evolution.reference import Reference
 from perfuse.evolution.sorting import centroid_of, vectors_of
 from perfuse.evolution.trial import measure
@@ -164,16 +164,23 @@ class Workshop:
 
     def _end(self, job: Job, state: JobState, reason: str) -> JobState:
         """Write the end of a job, unless somebody has cancelled it meanwhile."""
-        snapshot = self._learned.store.snapshot()
-        there = JOBS.get(snapshot, job.id)
+        there = JOBS.get(self._learned.store.snapshot(), job.id)
         if there is None or there.state == "cancelled":
             state = "cancelled"
-        else:
+        if there is not None and there.adaptation is not None and state in ("failed", "cancelled"):
+            self._leave(there.adaptation, f"its job ended as {state}: {reason}")
+        if there is not None and there.state != "cancelled":
             done = replace(there, state=state, attempt=job.attempt, reason=reason, changed=time.time())
             self._learned.store.commit([JOBS.put(done)])
         if state in ("done", "cancelled"):
             shutil.rmtree(self._folder / job.id, ignore_errors=True)
         return state
+
+    def _leave(self, candidate: str, reason: str) -> None:
+        """A candidate that no job will ever bring to the gate again ends, so that its bytes can be purged."""
+        found = get(self._learned.store.snapshot(), candidate)
+        if found.state == "candidate":
+            reject(self._learned, candidate, reason, found.report, time.time())
 
     async def _run(self, job: Job) -> tuple[JobState, str]:
         folder = self._folder / job.id

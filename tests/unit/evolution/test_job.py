@@ -232,6 +232,29 @@ async def test_attempts_that_get_a_training_further_do_not_count(
     assert states == ["queued"] * 7 + ["failed"]
 
 
+async def test_the_candidate_of_a_job_that_fails_at_the_gate_is_rejected(
+    learned: Learned, trained: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    job: Job | None = queued(learned)
+    pool = says(WRONG, RIGHT)
+    shop = workshop(learned, pool, tmp_path)
+
+    def broken(request: TextRequest) -> str:
+        if request.adaptation != "none":
+            raise GenerationFailed("its forward failed")
+        return WRONG
+
+    pool.say = broken
+    while job is not None:
+        state = await shop.run(job)
+        job = shop.next()
+    assert state == "failed"
+    (ended,) = JOBS.scan(learned.store.snapshot())
+    assert ended.adaptation is not None
+    left = get(learned.store.snapshot(), ended.adaptation)
+    assert (left.state, left.reason) == ("rejected", "its job ended as failed: its forward failed")
+
+
 async def test_feedback_revoked_during_training_cancels_the_job(
     learned: Learned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
