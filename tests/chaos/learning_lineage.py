@@ -81,8 +81,10 @@ def _of_jobs(learned: Learned, folder: Path) -> Iterator[str]:
             yield f"{job.id}: its adaptation {job.adaptation} does not exist"
         if made is not None and made.cluster != job.cluster:
             yield f"{job.id}: its adaptation is of another cluster"
-        if job.state == "done" and (made is None or made.state == "candidate"):
+        if job.state == "done" and made is None:
             yield f"{job.id}: it is done and nothing came of it"
+        if job.state in ("done", "failed", "cancelled") and made is not None and made.state == "candidate":
+            yield f"{job.id}: it is {job.state} and its adaptation waits for the gate"
         if job.state in ("done", "cancelled") and (folder / job.id).exists():
             yield f"{job.id}: it is {job.state} and its files are still there"
 
