@@ -130,13 +130,18 @@ class Desk:
 
     def _promote(self, order: orders.Promote) -> Body:
         found = self._own(order.tenant, order.adaptation)
-        if found.state not in {"candidate", "canary", "champion"}:
-            raise WrongState(f"expected {found.id} to be candidate or canary; it is {found.state}: {found.reason}")
+        if found.state == "retired" or (found.state == "rejected" and not order.force):
+            hint = "train again: `perfuse evolve rebuild`" if found.state == "retired" else "force it"
+            seen = f"expected {found.id} to be candidate or canary; it is {found.state}: {found.reason}"
+            raise WrongState(seen, hint=hint)
         if found.state != "champion" and not order.force:
             _check_gate(found)
         now = self._clock()
-        if found.state == "candidate":
-            start_canary(self._learned, found.id, SHARE, found.report, now)
+        if found.state in {"candidate", "rejected"}:
+            if found.base != self._kit.base:
+                seen = f"{found.id} was trained on base model {found.base}; the present one is {self._kit.base}"
+                raise WrongState(seen, hint="train again: `perfuse evolve rebuild`")
+            start_canary(self._learned, found.id, SHARE, found.report, now, ordered=order.force)
         return shown.in_full(promote(self._learned, found.id, PROMOTED, now))
 
     def _roll_back(self, order: orders.RollBack) -> Body:

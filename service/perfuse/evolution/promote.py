@@ -4,6 +4,7 @@
                   │ reject                  │ withdraw            │ roll_back                        │ roll_back
                   ▼                         ▼                     ▼                                  ▼
               rejected                  rejected               retired                            champion
+                  └──start_canary by order──▶ canary
 
 Each step checks the state that it starts from, so a step that is repeated after a crash either finds its work done and
 returns, or does it. The bytes of what becomes champion are read and compared with their name first.
@@ -49,14 +50,18 @@ def admit(learned: Learned, candidate: Adaptation, data: bytes) -> Adaptation:
     def decide(snapshot: Snapshot) -> tuple[Adaptation, Sequence[Change]]:
         if there := ADAPTATIONS.get(snapshot, identity):
             return there, []
-        if gone := [item for item in record.feedback if FEEDBACK.get(snapshot, item) is None]:
-            raise WrongState(
-                f"{len(gone)} of {len(record.feedback)} items that it was trained on have been revoked",
-                hint="train again on the feedback that is left",
-            )
+        _check_not_revoked(snapshot, record)
         return record, [ADAPTATIONS.put(record)]
 
     return step(learned.store, decide)
+
+
+def _check_not_revoked(snapshot: Snapshot, made: Adaptation) -> None:
+    if gone := [item for item in made.feedback if FEEDBACK.get(snapshot, item) is None]:
+        raise WrongState(
+            f"{len(gone)} of {len(made.feedback)} items that it was trained on have been revoked",
+            hint="train again on the feedback that is left",
+        )
 
 
 def reject(learned: Learned, identity: str, reason: str, report: str, now: float) -> Adaptation:
@@ -72,25 +77,31 @@ def reject(learned: Learned, identity: str, reason: str, report: str, now: float
     return step(learned.store, decide)
 
 
-def start_canary(learned: Learned, identity: str, share: float, report: str, now: float) -> Adaptation:
-    """Let a candidate run beside the champion on `share` of the cluster's rows.
+def start_canary(
+    learned: Learned, identity: str, share: float, report: str, now: float, *, ordered: bool = False
+) -> Adaptation:
+    """Let a candidate run beside the champion on `share` of the cluster's rows; `ordered`: also a rejected one.
 
     Raises:
-        WrongState: another canary of the cluster is running.
+        WrongState: another canary of the cluster is running, or feedback that it was trained on has been revoked.
         NotFound, StoreCorrupt: its bytes are not there as they were put.
     """
     if not 0 < share <= 1:
         raise InvalidRequest(f"expected a share above 0 and at most 1; got {share}", field="/share")
 
     def decide(snapshot: Snapshot) -> tuple[Adaptation, Sequence[Change]]:
-        found = _in_state(snapshot, identity, "candidate", done="canary")
+        found = get(snapshot, identity)
+        if not (ordered and found.state == "rejected"):
+            found = _in_state(snapshot, identity, "candidate", done="canary")
         if found.state == "canary":
             return found, []
+        _check_not_revoked(snapshot, found)
         alias = current(snapshot, found.tenant, found.cluster)
         if alias.canary is not None:
             raise WrongState(f"{alias.canary} is the canary of cluster {found.cluster!r}; there is one at a time")
         learned.blobs.read(found.blob)
-        canary = replace(found, state="canary", reason="passed the gate", report=report, changed=now)
+        reason = "started by an administrator" if ordered else "passed the gate"
+        canary = replace(found, state="canary", reason=reason, report=report, changed=now)
         moved = replace(alias, canary=identity, share=share, changed=now)
         return canary, [*serving(canary), ALIASES.put(moved)]
 

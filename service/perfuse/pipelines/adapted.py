@@ -78,9 +78,12 @@ async def _nearest(router: Router, prompt: str, run: Run, snapshot: Snapshot) ->
     call = router.encoder.call(prompt)
     (output,) = await run.forward(call)
     here = torch.zeros(1, dtype=torch.long)
-    return router.nearest(
-        snapshot, run.tenant, router.encoder.vector(call, output), lambda purpose: float(run.uniform(purpose, 0, here))
-    )
+
+    def draw(purpose: str) -> float:
+        # With the prompt: many clients always send the same seed, and a share of their requests is to be drawn too.
+        return float(run.uniform(f"{purpose}/{prompt}", 0, here))
+
+    return router.nearest(snapshot, run.tenant, router.encoder.vector(call, output), draw)
 
 
 async def _loaded(router: Router, found: Found, run: Run) -> Adapted:

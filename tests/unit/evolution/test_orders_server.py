@@ -16,10 +16,11 @@ from perfuse.dispatch.evolution import EvolutionLink
 from perfuse.errors import InvalidRequest, NotFound, PerfuseError, Unavailable, WrongState
 from perfuse.evolution.learned import Learned
 from perfuse.evolution.orders_server import OrdersServer
-from perfuse.evolution.promote import get, reject
+from perfuse.evolution.promote import admit, get, reject
+from perfuse.evolution.revoke import revoke
 from perfuse.store.aliases import current
 from perfuse.store.learning import ADAPTATIONS, FEEDBACK, JOBS, Adaptation, Job
-from unit.evolution.learning import feedback, reopen
+from unit.evolution.learning import candidate, feedback, reopen
 
 
 @pytest.fixture
@@ -144,12 +145,34 @@ class TestPromoting:
         await link.ask(orders.Promote(tenant="t", adaptation=made.id, force=True))
         assert served(learned) == (made.id, None, None)
 
-    async def test_what_has_left_is_not_promoted(self, link: EvolutionLink, learned: Learned) -> None:
+    async def test_what_was_rejected_is_promoted_only_by_force(self, link: EvolutionLink, learned: Learned) -> None:
         made = trained(learned)
         reject(learned, made.id, "no gain", REFUSED, 5.0)
-        message = f"^expected {made.id} to be candidate or canary; it is rejected: no gain$"
-        with pytest.raises(WrongState, match=message):
+        with pytest.raises(WrongState) as refused:
+            await link.ask(orders.Promote(tenant="t", adaptation=made.id))
+        assert refused.value.detail == f"expected {made.id} to be candidate or canary; it is rejected: no gain"
+        assert refused.value.hint == "force it"
+        assert served(learned) == (None, None, None)
+        await link.ask(orders.Promote(tenant="t", adaptation=made.id, force=True))
+        assert served(learned) == (made.id, None, None)
+        assert get(learned.store.snapshot(), made.id).reason == "promoted by an administrator"
+
+    async def test_what_was_rejected_and_then_revoked_never_serves(self, link: EvolutionLink, learned: Learned) -> None:
+        made = trained(learned)
+        reject(learned, made.id, "no gain", REFUSED, 5.0)
+        revoke(learned, "t", made.sources[0], 6.0)
+        with pytest.raises(WrongState) as refused:
             await link.ask(orders.Promote(tenant="t", adaptation=made.id, force=True))
+        assert refused.value.detail == "1 of 1 items that it was trained on have been revoked"
+        assert refused.value.hint == "train again on the feedback that is left"
+        assert served(learned) == (None, None, None)
+
+    async def test_what_was_trained_on_another_model_never_serves(self, link: EvolutionLink, learned: Learned) -> None:
+        made = admit(learned, candidate("d1", "a", base="old"), b"1")
+        with pytest.raises(WrongState) as refused:
+            await link.ask(orders.Promote(tenant="t", adaptation=made.id, force=True))
+        assert refused.value.detail == f"{made.id} was trained on base model old; the present one is base"
+        assert served(learned) == (None, None, None)
 
     async def test_another_tenants_is_not_there(self, link: EvolutionLink, learned: Learned) -> None:
         made = canary(learned)

@@ -150,6 +150,14 @@ def test_the_seed_decides_who_gets_the_canary(world: World) -> None:
     assert 15 <= first.count(canary.id) <= 45
 
 
+def test_a_client_of_one_seed_gets_the_canary_for_a_share_of_its_prompts(world: World) -> None:
+    canary = world.teach(PROMPT, cluster="c", state="canary", share=0.3, radius=2.0)
+    asked = phrases(60, seed=9)
+    adapted = [bool(world.ask(request(prompt, length=2)).attribution) for prompt in asked]
+    assert adapted == [bool(world.ask(request(prompt, length=2)).attribution) for prompt in asked]
+    assert 8 <= sum(adapted) <= 30, canary.id
+
+
 def test_bytes_that_cannot_be_used_leave_the_base_model(world: World) -> None:
     record = world.teach(PROMPT, blob=b"damaged")
     assert world.ask(request()) == world.ask(request(), learns=False)
