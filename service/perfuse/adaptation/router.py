@@ -2,7 +2,8 @@
 
 A request belongs to the nearest champion within whose radius its vector lies. While a cluster has a canary, a share of
 the requests that the canary's radius takes in goes to it, drawn from the request's prompt and seed; the others are
-answered as if there were no canary. Search is exact, and what is another tenant's, embedder's or base model's is never looked at.
+answered as if there were no canary. Search is exact, and what is another tenant's, embedder's or base model's is never
+looked at.
 """
 
 from __future__ import annotations
