@@ -17,7 +17,6 @@ from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from perfuse import logging
 from perfuse.engine.housing import STORE
 from perfuse.errors import PerfuseError
 from perfuse.evaluation.champions import adapter, champions, given
@@ -33,6 +32,7 @@ from perfuse.evaluation.learning import (
     settled,
     status,
     teach,
+    tell,
 )
 from perfuse.evaluation.load import Connection, Server
 from perfuse.evaluation.poison import POINT
@@ -49,8 +49,6 @@ from perfuse.store.learning import ALIASES, FEEDBACK
 from perfuse.training.corpus import families
 from perfuse.training.corpus.families import Family
 from perfuse.training.corpus.tasks import Task
-
-log = logging.get(__name__)
 
 CLIENTS = 16
 MOST_ROWS = 50
@@ -103,7 +101,7 @@ async def drift(
     items: int = 96,
     evaluated: int = 100,
     injected_steps: int = INJECTED_STEPS,
-    say: Callable[[str], None] = log.info,
+    say: Callable[[str], None] = tell,
 ) -> dict[str, object]:
     """All generations on one server, then the bad canary, then the rollbacks.
 

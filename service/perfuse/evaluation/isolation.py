@@ -7,14 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from perfuse import logging
 from perfuse.evaluation.champions import Given, crowned, given
-from perfuse.evaluation.learning import LIVE, Teaching, anchor_tasks, learning, settled, teach
+from perfuse.evaluation.learning import LIVE, Teaching, anchor_tasks, learning, settled, teach, tell
 from perfuse.evaluation.load import serving
 from perfuse.training.corpus import families
 from perfuse.training.corpus.families import Family
-
-log = logging.get(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +42,7 @@ async def isolation(
     *,
     items: int = 96,
     requests: int = 1000,
-    say: Callable[[str], None] = log.info,
+    say: Callable[[str], None] = tell,
 ) -> dict[str, object]:
     """Teach a server, and compare its answers to base tasks with those of a server with an empty store.
 

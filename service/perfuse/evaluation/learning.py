@@ -27,13 +27,18 @@ from perfuse.training.corpus.tasks import Task, held_out_tasks, validation_tasks
 
 log = logging.get(__name__)
 
-CLIENTS = 8
+CLIENTS = 32
 SECONDS = 4.0
 ANCHORS = 1000
 LIVE = 200
 """Most live requests sent while a canary runs."""
 LIVE_AT_ONCE = 16
 POLL_SECONDS = 0.5
+
+
+def tell(progress: str) -> None:
+    """Log how far an evaluation is."""
+    log.info(progress)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,7 +304,7 @@ async def demonstration(
     evaluated: int = 500,
     anchors: int = ANCHORS,
     how: Teaching | None = None,
-    say: Callable[[str], None] = log.info,
+    say: Callable[[str], None] = tell,
 ) -> dict[str, object]:
     """All families one after another on one server, then a restart of all its processes."""
     base, given = anchor_tasks(anchors), how or Teaching()

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from perfuse import logging
 from perfuse.api.learned import AdapterBrief
 from perfuse.errors import InvalidRequest
 from perfuse.evaluation.champions import adapters
@@ -27,12 +26,11 @@ from perfuse.evaluation.learning import (
     settled,
     status,
     teach,
+    tell,
 )
 from perfuse.training.corpus import families
 from perfuse.training.corpus.families import Family
 from perfuse.training.corpus.tasks import Task
-
-log = logging.get(__name__)
 
 MANY = 5
 """Sources of the arm with many; more than a quorum."""
@@ -109,7 +107,7 @@ async def poison(
     anchors: int = 1000,
     arms: Sequence[str] = tuple(ARMS),
     shares: Sequence[float] = SHARES,
-    say: Callable[[str], None] = log.info,
+    say: Callable[[str], None] = tell,
 ) -> dict[str, object]:
     """One row per arm and share of wrong corrections.
 

@@ -15,19 +15,16 @@ from pathlib import Path
 
 import msgspec
 
-from perfuse import logging
 from perfuse.api.learned import RevokeAnswer
 from perfuse.engine.housing import STORE
 from perfuse.errors import PerfuseError
 from perfuse.evaluation.champions import Given, adapter, adapters, champions, crowned, given
-from perfuse.evaluation.learning import LIVE, accepted, asked, learning, score, sent, settled, verifier_of
+from perfuse.evaluation.learning import LIVE, accepted, asked, learning, score, sent, settled, tell, verifier_of
 from perfuse.evaluation.load import Server
 from perfuse.store.blobs import FOLDER as BLOBS
 from perfuse.training.corpus import families
 from perfuse.training.corpus.families import Family, FamilyTask
 from perfuse.training.corpus.tasks import Task
-
-log = logging.get(__name__)
 
 KEPT, REVOKED = "keeper", "leaver"
 MARKER = "zq7 leaver was here"
@@ -66,7 +63,7 @@ def _occurrences(path: Path, wanted: bytes) -> int:
 
 
 async def revocation(
-    folder: Path, family: Family, *, items: int = 96, evaluated: int = 200, say: Callable[[str], None] = log.info
+    folder: Path, family: Family, *, items: int = 96, evaluated: int = 200, say: Callable[[str], None] = tell
 ) -> dict[str, object]:
     """Teach, revoke, rebuild, purge, and look for what is left.
 
