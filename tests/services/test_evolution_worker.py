@@ -228,6 +228,12 @@ def test_a_model_without_a_kit_is_served_and_feedback_waits_for_one(tmp_path: Pa
         assert asyncio.run(waiting(server))
         (worker,) = learner(server)
         assert "no_learning_kit" in log_of(server)
+        refused = asyncio.run(ask(server.port, "GET", "/evolution"))
+        assert (refused.status, refused.json()["detail"], refused.json()["hint"]) == (
+            503,
+            "this server cannot learn: its base model has no learning kit",
+            "make one with `perfuse train kit`; feedback waits in the inbox until then",
+        )
         os.kill(worker, signal.SIGTERM)
         asyncio.run(until(lambda: "child=evolution" in log_of(server)))
         assert "status='exit 0'" in log_of(server)

@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from typing import cast
+from typing import Protocol, cast
 
 from perfuse import logging, orders, wire
 from perfuse.errors import PerfuseError, Unavailable
-from perfuse.evolution.desk import Desk
 
 _log = logging.get(__name__)
 
 _READY = wire.frame(orders.Ready())
+
+
+class Carrying(Protocol):
+    """Who carries out orders (`perfuse.evolution.desk.Desk`)."""
+
+    async def carry_out(self, order: orders.AnyOrder) -> orders.Body:
+        """Do it and give the answer. Raises PerfuseError."""
+        ...
 
 
 class OrdersServer:
@@ -24,7 +31,7 @@ class OrdersServer:
         listening: the socket.
     """
 
-    def __init__(self, desk: Desk, listening: socket.socket) -> None:
+    def __init__(self, desk: Carrying, listening: socket.socket) -> None:
         self._desk = desk
         self._listening = listening
         self._connections: set[_Connection] = set()

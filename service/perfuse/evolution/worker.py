@@ -15,11 +15,11 @@ from pathlib import Path
 
 import msgspec
 
-from perfuse import logging
+from perfuse import logging, orders
 from perfuse.dispatch.engines import EnginePool
 from perfuse.engine import launch
 from perfuse.engine.housing import STORE
-from perfuse.errors import PerfuseError
+from perfuse.errors import PerfuseError, Unavailable
 from perfuse.evolution import trigger
 from perfuse.evolution.answers import Answerer
 from perfuse.evolution.curate import Rules as Curation
@@ -47,6 +47,7 @@ FOLDER = "evolution"
 _TAKE_SECONDS = 0.25
 """Between two looks into an empty inbox."""
 _RETRY_SECONDS = 2.0
+_NO_KIT = "make one with `perfuse train kit`; feedback waits in the inbox until then"
 _MARGIN = 0.2
 """Seconds after the calm at which the trigger is asked again."""
 
@@ -245,6 +246,26 @@ async def run(record: launch.EvolutionLaunch, settings: Settings, kit: Kit) -> N
             await inbox.close()
 
 
+class NoKit:
+    """Answers orders where the base model has nothing to learn with."""
+
+    async def carry_out(self, order: orders.AnyOrder) -> orders.Body:
+        """Raises Unavailable."""
+        del order
+        raise Unavailable("this server cannot learn: its base model has no learning kit", hint=_NO_KIT)
+
+
+async def refuse_all(record: launch.EvolutionLaunch) -> None:
+    """Say to whoever orders that nothing can be learned, until SIGTERM; feedback waits in the inbox."""
+    _log.warning("no_learning_kit", hint=_NO_KIT)
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    server = OrdersServer(NoKit(), record.listening_socket())
+    await server.start()
+    await stop.wait()
+    await server.close()
+
+
 def _retire_foreign(learned: Learned, kit: Kit) -> None:
     """Adaptations of another base model leave before anybody asks; what they were made of is trained on again."""
     for tenant in sorted({adaptation.tenant for adaptation in ADAPTATIONS.scan(learned.store.snapshot())}):
@@ -263,12 +284,7 @@ def main() -> None:
         )
         os.nice(5)  # answering goes before learning
         kit = find_kit(settings.model)
-        if kit is None:
-            _log.warning("no_learning_kit", hint="make one with `perfuse train kit`; feedback waits in the inbox")
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # it would end the process before the wait does
-            signal.sigwait({signal.SIGTERM})
-            return
-        asyncio.run(run(record, settings, kit))
+        asyncio.run(refuse_all(record) if kit is None else run(record, settings, kit))
     except PerfuseError as error:
         launch.refuse(error)
 
