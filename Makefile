@@ -93,8 +93,8 @@ format: .venv/.dev ## rewrite the sources in the one format
 bench: build ## what front and engine cost, as JSON
 	$(BIN)/perfuse bench serve --json
 
-demo: build ## teach a fresh server four new kinds of request over HTTP (simulated feedback; half an hour on two cores)
-	$(BIN)/perfuse eval learning $(ARGS)
+demo: build ## teach a fresh server four new kinds of request over HTTP (simulated feedback; a quarter of an hour)
+	$(BIN)/perfuse eval learning --out demo.json $(ARGS)
 
 openapi: build ## export the HTTP description
 	$(BIN)/perfuse openapi > openapi.yaml

@@ -100,9 +100,16 @@ def teach(learned: Learned, *, clusters: Sequence[str] = ("c", "k"), sources: st
     learned.store.commit([FEEDBACK.put(*rows)])
 
 
-def trained(learned: Learned, dataset: str = "d1", *sources: str, cluster: str = "c", tenant: str = "t") -> Adaptation:
+def trained(
+    learned: Learned,
+    dataset: str = "d1",
+    *sources: str,
+    cluster: str = "c",
+    tenant: str = "t",
+    base: str = KIT.base,
+) -> Adaptation:
     """A candidate that the gate has not seen."""
-    made = candidate(dataset, *(sources or "a"), cluster=cluster, tenant=tenant)
+    made = candidate(dataset, *(sources or "a"), cluster=cluster, tenant=tenant, base=base)
     return admit(learned, made, dataset.encode())
 
 

@@ -6,11 +6,13 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
+import msgspec
 import typer
 
 from perfuse import logging
 from perfuse.cli.options import AlwaysJson
-from perfuse.cli.terminal import emit_json, say
+from perfuse.cli.terminal import emit_json, emit_table, say
+from perfuse.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from perfuse.training.corpus.families import Family as TaskFamily
@@ -104,36 +106,52 @@ def learning(
     *,
     families: Annotated[str, typer.Option(help="names, separated by commas; four by default")] = "",
     items: Annotated[int, typer.Option(help="corrections per family")] = 96,
-    tasks: Annotated[int, typer.Option(help="unseen tasks per family")] = 500,
+    tasks: Annotated[int, typer.Option(help="unseen tasks per family")] = 200,
     anchors: Annotated[int, typer.Option(help="tasks of the base model")] = 1000,
+    curve: Annotated[str, typer.Option(help="also with these numbers of corrections, each on a fresh server")] = "",
     seed: Annotated[int, typer.Option(help="draws the fourth family")] = 0,
     wrong: Annotated[float, typer.Option(help="share of the corrections that are plausible and wrong")] = 0.0,
     sources: Annotated[int, typer.Option(help="how many sources say the same")] = 1,
     verified: Annotated[bool, typer.Option(help="send tests with the corrections")] = True,
-    shuffled: Annotated[bool, typer.Option("--shuffled", help="send each correction for another request")] = False,
+    out: Annotated[Path | None, typer.Option(help="write the JSON there, and a table to stdout")] = None,
     json: AlwaysJson = False,
 ) -> None:
     """Whether a server learns new kinds of request from corrections, and keeps the old ones (simulated feedback)."""
     import asyncio
     import tempfile
 
-    from perfuse.evaluation import learning as evaluation
+    from perfuse.evaluation import demo
+    from perfuse.evaluation.learning import Teaching, named
 
+    counts = _counts(curve)
+    if out is not None and not out.absolute().parent.is_dir():
+        raise InvalidRequest(f"expected --out in a folder that exists; got {str(out)!r}")
     _begin(json=json)
-    how = evaluation.Teaching(wrong=wrong, verified=verified, sources=sources, shuffled=shuffled)
     with tempfile.TemporaryDirectory(prefix="perfuse-learning-") as folder:
-        emit_json(
-            asyncio.run(
-                evaluation.demonstration(
-                    Path(folder),
-                    evaluation.named(families, seed),
-                    items=items,
-                    evaluated=tasks,
-                    anchors=anchors,
-                    how=how,
-                )
+        found = asyncio.run(
+            demo.demonstration(
+                Path(folder),
+                named(families, seed),
+                items=items,
+                evaluated=tasks,
+                anchors=anchors,
+                curve=counts,
+                how=Teaching(wrong=wrong, verified=verified, sources=sources),
             )
         )
+    if out is None:
+        emit_json(found)
+    else:
+        out.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2))
+        emit_table(demo.COLUMNS, demo.table(found))
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    """Whole numbers above 0, separated by commas. Raises InvalidRequest."""
+    parts = [part.strip() for part in text.split(",")] if text else []
+    if not all(part.isdigit() and int(part) for part in parts):
+        raise InvalidRequest(f"expected whole numbers above 0, separated by commas; got {text!r}")
+    return tuple(map(int, parts))
 
 
 @app.command()

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,12 +50,14 @@ class Teaching:
         verified: whether tests come with the corrections.
         sources: how many sources say the same.
         shuffled: whether each correction belongs to another request.
+        name: what the names of the sources begin with.
     """
 
     wrong: float = 0.0
     verified: bool = True
     sources: int = 1
     shuffled: bool = False
+    name: str = "agent"
 
 
 @dataclass(slots=True)
@@ -64,13 +66,18 @@ class Score:
 
     Attributes:
         passed: task by task.
-        adapted: how many answers an adaptation took part in.
+        by: id of the adaptation that took part, task by task; "" where none did.
         digest: SHA-256 over all texts.
     """
 
     passed: list[bool]
-    adapted: int
+    by: list[str]
     digest: str
+
+    @property
+    def adapted(self) -> int:
+        """How many answers an adaptation took part in."""
+        return sum(map(bool, self.by))
 
     @property
     def rate(self) -> float:
@@ -93,12 +100,16 @@ class _Output(msgspec.Struct):
     text: str
 
 
+class _Attribution(msgspec.Struct):
+    id: str
+
+
 class _Filled(msgspec.Struct):
     """The part of an answer that is used; raises msgspec.ValidationError on a problem."""
 
     id: str
     outputs: list[_Output]
-    attribution: list[dict[str, object]] = []
+    attribution: list[_Attribution] = []
 
 
 async def score(server: Server, tasks: Sequence[Task], adaptation: str = "auto") -> Score:
@@ -111,7 +122,8 @@ async def score(server: Server, tasks: Sequence[Task], adaptation: str = "auto")
         sandbox.run_many, [_jailed(task, text) for task, text in zip(tasks, texts, strict=True)]
     )
     digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()
-    return Score([v.passed for v in verdicts], sum(bool(a.attribution) for a in filled), digest)
+    by = [each.attribution[0].id if each.attribution else "" for each in filled]
+    return Score([v.passed for v in verdicts], by, digest)
 
 
 def request_of(task: Task, **more: object) -> dict[str, object]:
@@ -148,23 +160,13 @@ def _fits(value: object) -> bool:
 
 
 async def teach(server: Server, tasks: Sequence[FamilyTask], how: Teaching, seed: int = 0) -> None:
-    """Ask for each task and correct the answer."""
+    """Ask for each task and correct the answers."""
     rng = random.Random(f"teach {seed}")
     said = [families.wrong_correction(drawn, rng) if rng.random() < how.wrong else drawn.task.code for drawn in tasks]
     if how.shuffled:
         said = said[1:] + said[:1]
-    for drawn, correction in zip(tasks, said, strict=True):
-        identity = await asked(server, drawn.task)
-        for source in range(how.sources):
-            body: dict[str, object] = {
-                "generation_id": identity,
-                "source": f"agent-{source}",
-                "correction": correction,
-                "idempotency_key": f"{identity}/{source}",
-            }
-            if how.verified:
-                body["verifier"] = verifier_of(drawn.task)
-            await accepted(server, body)
+    sources = [f"{how.name}-{number}" for number in range(how.sources)]
+    await judged(server, [drawn.task for drawn in tasks], sources, said, verified=how.verified)
 
 
 async def live(server: Server, tasks: Sequence[FamilyTask]) -> int:
@@ -172,14 +174,33 @@ async def live(server: Server, tasks: Sequence[FamilyTask]) -> int:
     for start in range(0, len(tasks), LIVE_AT_ONCE):
         if not any(cluster["canary"] for cluster in await clusters(server)):
             return start
-        for drawn in tasks[start : start + LIVE_AT_ONCE]:
-            identity = await asked(server, drawn.task)
-            await accepted(
-                server,
-                {"generation_id": identity, "source": "tester", "verifier": verifier_of(drawn.task)},
-            )
+        await judged(server, [drawn.task for drawn in tasks[start : start + LIVE_AT_ONCE]], ["tester"])
         await settled(server, jobs=False)
     return len(tasks)
+
+
+async def judged(
+    server: Server,
+    tasks: Sequence[Task],
+    sources: Sequence[str],
+    corrections: Sequence[str] = (),
+    *,
+    verified: bool = True,
+) -> None:
+    """Ask for each task; each source then says of the answers what is right, and with `verified` sends the tests."""
+    asking = [request_of(task) for task in tasks]
+    answers = [_expect("/diffuse", 200, each) for each in await storm(server.port, "/diffuse", asking, CLIENTS)]
+    saying: list[dict[str, object]] = []
+    for index, (task, answer) in enumerate(zip(tasks, answers, strict=True)):
+        identity = msgspec.json.decode(answer.body, type=_Filled).id
+        body: dict[str, object] = {"generation_id": identity}
+        if corrections:
+            body["correction"] = corrections[index]
+        if verified:
+            body["verifier"] = verifier_of(task)
+        saying += [{**body, "source": source, "idempotency_key": f"{identity}/{source}"} for source in sources]
+    for answer in await storm(server.port, "/feedback", saying, CLIENTS):
+        _expect("/feedback", 202, answer)
 
 
 async def asked(server: Server, task: Task) -> str:
@@ -195,7 +216,10 @@ async def accepted(server: Server, body: object) -> None:
 
 async def sent(server: Server, path: str, body: object, expected: int) -> Answer:
     """Post; the answer, if it has the status expected. Raises PerfuseError: it has another one."""
-    answer = await ask(server.port, "POST", path, body)
+    return _expect(path, expected, await ask(server.port, "POST", path, body))
+
+
+def _expect(path: str, expected: int, answer: Answer) -> Answer:
     if answer.status != expected:
         raise PerfuseError(f"POST {path}: expected {expected}, got {answer.status}: {answer.body.decode()[:500]}")
     return answer
@@ -245,37 +269,6 @@ def learning(folder: Path, *flags: str) -> Iterator[Server]:
         yield server
 
 
-async def demonstrate(
-    family: Family, server: Server, *, items: int, evaluated: int, how: Teaching, say: Callable[[str], None]
-) -> dict[str, object]:
-    """One family from corrections to champion; the figures of before and after on the same unseen tasks."""
-    unseen = [drawn.task for drawn in families.tasks(family, "evaluation", evaluated)]
-    shown = families.tasks(family, "feedback", items + LIVE)
-    before = await score(server, unseen)
-    say(f"{family.name}: {before.rate:.3f} of {evaluated} unseen tasks before")
-    began = time.monotonic()
-    await teach(server, shown[:items], how)
-    await settled(server)
-    trained = time.monotonic() - began
-    lived = await live(server, shown[items:])
-    found = await settled(server)
-    after = await score(server, unseen)
-    seconds = time.monotonic() - began
-    say(f"{family.name}: {after.rate:.3f} after {items} corrections, {seconds:.0f} s; {after.adapted} adapted")
-    return {
-        "family": family.name,
-        "distance": family.distance,
-        "items": items,
-        "before": before.as_json(),
-        "after": after.as_json(),
-        "gain": round(after.rate - before.rate, 4),
-        "trained_seconds": round(trained, 1),
-        "live_requests": lived,
-        "seconds": round(seconds, 1),
-        "settling_seconds": round(found, 1),
-    }
-
-
 def named(names: str, seed: int = 0) -> tuple[Family, ...]:
     """Families by name, separated by commas; without names near, mid, far, and one that `seed` draws.
 
@@ -294,38 +287,3 @@ def anchor_tasks(count: int = ANCHORS) -> list[Task]:
     """Tasks of the base model's own kind that neither training nor any gate has seen."""
     held_out = list(held_out_tasks(count))
     return [*held_out, *validation_tasks(count - len(held_out), len(held_out))][:count]
-
-
-async def demonstration(
-    folder: Path,
-    chosen: Sequence[Family],
-    *,
-    items: int = 96,
-    evaluated: int = 500,
-    anchors: int = ANCHORS,
-    how: Teaching | None = None,
-    say: Callable[[str], None] = tell,
-) -> dict[str, object]:
-    """All families one after another on one server, then a restart of all its processes."""
-    base, given = anchor_tasks(anchors), how or Teaching()
-    with learning(folder) as server:
-        await server.ready()
-        before = await score(server, base)
-        rows = [
-            await demonstrate(family, server, items=items, evaluated=evaluated, how=given, say=say) for family in chosen
-        ]
-        after = await score(server, base)
-        probes = [drawn.task for family in chosen for drawn in families.tasks(family, "evaluation", 20)]
-        kept = await score(server, probes)
-        overview = await status(server)
-    with learning(folder) as server:
-        await server.ready()
-        again = await score(server, probes)
-    return {
-        "simulated_feedback": True,
-        "teaching": msgspec.to_builtins(given),
-        "families": rows,
-        "anchors": {"before": before.as_json(), "after": after.as_json(), "change": round(after.rate - before.rate, 4)},
-        "restart": {"answers": len(probes), "identical": kept.digest == again.digest},
-        "status": overview,
-    }

@@ -152,7 +152,9 @@ def test_adaptations_are_listed_and_shown(evolve: Evolve, learned: Learned) -> N
 
 
 def test_promoting_and_rolling_back(evolve: Evolve, learned: Learned) -> None:
-    made = trained(learned, tenant="local")
+    kit = find_kit()
+    assert kit is not None
+    made = trained(learned, tenant="local", base=kit.base)
     assert evolve("promote", made.id) == (
         1,
         "",

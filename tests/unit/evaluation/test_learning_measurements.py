@@ -11,7 +11,7 @@ import pytest
 from perfuse import sandbox
 from perfuse.engine.housing import STORE
 from perfuse.errors import InvalidRequest, PerfuseError, Unavailable
-from perfuse.evaluation import drift, isolation, learning, poison, revocation
+from perfuse.evaluation import demo, drift, isolation, learning, poison, revocation
 from perfuse.evaluation.champions import Given, adapter, crowned, given, given_by
 from perfuse.evaluation.learning import Score, Teaching, anchor_tasks, named
 from perfuse.evaluation.poison import Figures, arms_of, harmless, reached, shares_of
@@ -40,7 +40,7 @@ def known(*kinds: families.Family) -> dict[str, str]:
 async def learner(tmp_path: Path, monkeypatch) -> AsyncIterator[ScriptedLearner]:
     monkeypatch.setattr(learning, "POLL_SECONDS", 0.0)
     async with listening(ScriptedLearner(known(FAMILY), tmp_path / "data")) as learner:
-        for module in (learning, poison, isolation, revocation, drift):
+        for module in (demo, poison, isolation, revocation, drift):
             monkeypatch.setattr(module, "learning", lambda folder: started(learner), raising=False)
         yield learner
 
@@ -66,22 +66,24 @@ class TestDemonstration:
     async def test_what_is_taught_is_known_afterwards_and_after_a_restart(
         self, learner: ScriptedLearner, tmp_path: Path, monkeypatch, said: list[str]
     ) -> None:
-        starts = iter((True, False))
-        monkeypatch.setattr(learning, "learning", lambda folder: started(learner, fresh=next(starts)))
-        learner.right = known(FAMILY) | {
-            drawn.task.prompt: drawn.task.code for drawn in families.tasks(FAMILY, "evaluation", 20)
-        }
-        found = await learning.demonstration(
-            tmp_path, [FAMILY], items=ITEMS, evaluated=UNSEEN, anchors=BASE, say=said.append
+        starts = iter((True, False, True))
+        monkeypatch.setattr(demo, "learning", lambda folder: started(learner, fresh=next(starts)))
+        found = await demo.demonstration(
+            tmp_path, [FAMILY], items=ITEMS, evaluated=UNSEEN, anchors=BASE, curve=[3], say=said.append
         )
         (row,) = found["families"]
-        assert (row["before"]["pass_at_1"], row["after"]["pass_at_1"], row["gain"]) == (0.0, 1.0, 1.0)
-        assert row["after"]["adapted"] == UNSEEN
+        assert (row["name"], row["distance"], row["n"]) == ("triangular", "near", UNSEEN)
+        assert (row["before"], row["after"], row["gain"]) == (0.0, 1.0, 1.0)
+        assert row["score"]["after"]["adapted"] == UNSEEN
+        assert row["curve"] == {"3": 1.0, str(ITEMS): 1.0}
         assert row["live_requests"] == learning.LIVE_AT_ONCE
-        assert found["anchors"]["change"] == 0.0
-        assert found["restart"] == {"answers": 20, "identical": True}
-        assert said[0] == "triangular: 0.000 of 4 unseen tasks before"
-        assert len(learner.feedback) == ITEMS + learning.LIVE_AT_ONCE
+        anchors = found["anchors"]
+        assert (anchors["before"], anchors["after"], anchors["n"]) == (0.0, 0.0, BASE)
+        assert found["restart"] == {"answers": UNSEEN, "identical": True}
+        assert said[1] == "triangular: 0.000 of 4 unseen tasks before"
+        (headed, own) = demo.table(found)
+        assert headed[:6] == ["triangular", "near", "0.000", "0.000", "1.000", "0.510 to 1.000"]
+        assert own[:5] == ["the base model's own", "", "0.000", "", "0.000"]
 
     async def test_a_family_that_there_is_not_is_refused(self) -> None:
         with pytest.raises(InvalidRequest, match="no family is named sky; there are dict-of-lists, digit-sum,"):
@@ -124,7 +126,7 @@ class TestPoison:
 
     def test_harm_is_more_than_a_point_in_the_family_or_the_anchors(self) -> None:
         def rate(passed: int) -> Score:
-            return Score([True] * passed + [False] * (200 - passed), 0, "")
+            return Score([True] * passed + [False] * (200 - passed), [""] * 200, "")
 
         before = Figures(rate(100), rate(200))
         assert harmless(before, Figures(rate(98), rate(198)))
