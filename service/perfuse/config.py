@@ -62,6 +62,7 @@ class ServeConfig(BaseSettings):
     )
     reproducible: bool = Field(False, description="treat every request as reproducible")  # noqa: FBT003
     keys: Path | None = Field(None, description="file of API keys: one YAML list of {key, tenant, scopes}")
+    console: bool = Field(True, description="serve the console at /")  # noqa: FBT003
     ledger_ttl_seconds: Annotated[float, Field(gt=0)] = Field(7 * 86400.0, description="how long generations are kept")
     max_inbox_items: Annotated[int, Field(ge=1)] = Field(
         100_000, description="feedback not yet learned from beyond which more gets 429"

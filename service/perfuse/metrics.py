@@ -44,6 +44,8 @@ _PATHS: Mapping[str, Kind] = {
     "readyz": "health",
     "metrics": "health",
     "version": "health",
+    "": "docs",
+    "console": "docs",
     "docs": "docs",
     "openapi.json": "docs",
     "problems": "docs",

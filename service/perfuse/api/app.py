@@ -26,6 +26,7 @@ from perfuse.api.generate import Front
 from perfuse.api.middleware import BodyLimit, HotPaths, LocalGate, RequestContext, exchange_of
 from perfuse.api.problems import MethodNotAllowed, response_of, unforeseen
 from perfuse.api.routes import adapters, diffuse, feedback, generations, health, memories, models, plan
+from perfuse.api.routes import console as console_routes
 from perfuse.api.routes import evolution as evolution_routes
 from perfuse.dispatch.evolution import Worker
 from perfuse.dispatch.pool import Pool
@@ -64,6 +65,7 @@ def create_app(
     keyring: Keyring,
     max_body_bytes: int,
     evolution: Worker | None = None,
+    console: bool = True,
 ) -> ASGIApp:
     """The application.
 
@@ -75,8 +77,11 @@ def create_app(
         keyring: the keys; empty: everybody on this machine, and nobody else.
         max_body_bytes: longest request body.
         evolution: carries out orders about what is learned; None: the server does not learn.
+        console: whether `/` is the console.
     """
     routes = documented_app()
+    if console:
+        routes.include_router(console_routes.router)
     meter = Metrics(pool.counters)
     routes.state.front = Front(
         pool=pool, ledger=ledger, inbox=inbox, minter=Minter(secret), keyring=keyring, meter=meter

@@ -45,6 +45,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: Path
     queue: str
     keys: Path | None
+    console: bool
     max_body_bytes: int
     ledger_ttl_seconds: float
     max_inbox_items: int
@@ -106,6 +107,7 @@ async def run(record: launch.FrontLaunch, settings: Settings, keyring: Keyring) 
         keyring=keyring,
         max_body_bytes=settings.max_body_bytes,
         evolution=evolution,
+        console=settings.console,
     )
     server = _Server(
         uvicorn.Config(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Sequence
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -80,8 +81,8 @@ class TrajectoryPipeline:
             plans[:, 0] = first
             x = ddim_step(x, plans, now, then)
             done += 1
-            shown = config.restore(plans[0])
-            if not run.report(done, request.steps, states=shown.tolist):
+            shown = config.restore(plans)
+            if not run.report(done, request.steps, states=shown[0].tolist, candidates=partial(_positions, shown)):
                 break
         assert plans is not None
         states = config.restore(plans)
@@ -105,6 +106,12 @@ class TrajectoryPipeline:
                 hint=f"leave model out, or ask for {planner.network.name!r}",
             )
         return planner
+
+
+def _positions(plans: Tensor) -> list[list[list[float]]]:
+    """Where plans `[N, L, 4]` pass, in metres to the millimetre, as lists `[N, L, 2]`."""
+    positions: list[list[list[float]]] = plans[..., :2].round(decimals=3).tolist()
+    return positions
 
 
 def _key(planner: Planner) -> Hashable:
