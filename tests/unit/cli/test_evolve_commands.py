@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ordering import REFUSED, Scripted, bound, canary, champion, serving, teach, trained
+from ordering import KIT, REFUSED, Scripted, bound, canary, champion, serving, teach, trained
 from perfuse import orders
 from perfuse.cli import ordering
 from perfuse.cli.app import main
@@ -151,10 +151,11 @@ def test_adaptations_are_listed_and_shown(evolve: Evolve, learned: Learned) -> N
     assert evolve("list", "--tenant", "u")[1].split() == lines[0].split()
 
 
-def test_promoting_and_rolling_back(evolve: Evolve, learned: Learned) -> None:
-    kit = find_kit()
-    assert kit is not None
-    made = trained(learned, tenant="local", base=kit.base)
+def test_promoting_and_rolling_back(evolve: Evolve, learned: Learned, request: pytest.FixtureRequest) -> None:
+    shipped = find_kit()
+    assert shipped is not None
+    served = shipped if "alone" in request.node.name else KIT
+    made = trained(learned, tenant="local", base=served.base)
     assert evolve("promote", made.id) == (
         1,
         "",
