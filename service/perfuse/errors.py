@@ -5,6 +5,7 @@ PerfuseError                          status, code, detail, hint, field
 │   ├── UnknownModel                  404  no such model
 │   ├── CanvasTooLong                 422  more tokens than the model takes
 │   ├── NothingToFill                 422  a template without a masked span
+│   ├── UnsupportedField              422  a field of another interface's request that has no meaning here
 │   └── WrongState                    409  an adaptation is not in a state that the step starts from
 ├── NotFound (LookupError)            404  no such generation, table, row
 ├── Unauthenticated                   401  missing or wrong key
@@ -94,6 +95,12 @@ class NothingToFill(InvalidRequest):
     """The canvas holds no masked position."""
 
     code = "nothing_to_fill"
+
+
+class UnsupportedField(InvalidRequest):
+    """The field belongs to an interface that is served here, but what it asks for is not."""
+
+    code = "unsupported_field"
 
 
 class WrongState(InvalidRequest):

@@ -22,7 +22,20 @@ from perfuse import __version__
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-Kind = Literal["diffuse", "plan", "feedback", "learned", "generations", "models", "health", "docs", "other"]
+Kind = Literal[
+    "diffuse",
+    "plan",
+    "completions",
+    "chat",
+    "mcp",
+    "feedback",
+    "learned",
+    "generations",
+    "models",
+    "health",
+    "docs",
+    "other",
+]
 Shed = Literal["overloaded", "unavailable"]
 Verdict = Literal["reward", "accepted", "correction", "outcome", "verifier", "verified_correction"]
 
@@ -34,6 +47,9 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*\Z")
 _PATHS: Mapping[str, Kind] = {
     "diffuse": "diffuse",
     "plan": "plan",
+    "completions": "completions",
+    "chat": "chat",
+    "mcp": "mcp",
     "feedback": "feedback",
     "adapters": "learned",
     "evolution": "learned",

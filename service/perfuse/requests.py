@@ -49,7 +49,10 @@ class TextRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextOutput:
-    """One filled text. `confidence` is the mean probability of the committed tokens, in [0, 1]."""
+    """One filled text. `confidence` is the mean probability of the committed tokens, in [0, 1].
+
+    `token_ids` is the whole span, `tokens` how many of them make up the fill.
+    """
 
     text: str
     fill: str
@@ -58,6 +61,7 @@ class TextOutput:
     steps_done: int
     forwards: int
     token_ids: tuple[int, ...] = ()
+    tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,11 +89,15 @@ class Attribution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextResult:
-    """The outputs of a text request, in the order asked for; empty `attribution`: the base model alone."""
+    """The outputs of a text request, in the order asked for; empty `attribution`: the base model alone.
+
+    `given_tokens` counts those of prompt, prefix and suffix.
+    """
 
     model: str
     outputs: tuple[TextOutput, ...]
     attribution: tuple[Attribution, ...] = ()
+    given_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -111,9 +111,16 @@ def result_of(request: Request) -> Result:
     if isinstance(request, TextRequest):
         text = f"{request.prefix}FILL{request.suffix}"
         output = TextOutput(
-            text=text, fill="FILL", finish_reason="complete", confidence=0.75, steps_done=5, forwards=5, token_ids=(1,)
+            text=text,
+            fill="FILL",
+            finish_reason="complete",
+            confidence=0.75,
+            steps_done=5,
+            forwards=5,
+            token_ids=(1,),
+            tokens=2,
         )
-        return TextResult(model="m@1", outputs=(output,) * request.n)
+        return TextResult(model="m@1", outputs=(output,) * request.n, given_tokens=3)
     assert isinstance(request, TrajectoryRequest)
     return TrajectoryResult(
         model="planner@1",

@@ -11,6 +11,7 @@ import yaml
 from perfuse import __version__
 from perfuse.api.app import documented_app
 from perfuse.api.openapi import as_yaml
+from perfuse.wire import ModelInfo
 
 COMMITTED = Path(__file__).parents[2] / "openapi.yaml"
 
@@ -40,7 +41,33 @@ async def test_readiness_follows_the_engines(client: httpx2.AsyncClient, pool) -
 async def test_version_and_models(client: httpx2.AsyncClient) -> None:
     assert (await client.get("/version")).json() == {"version": __version__, "protocol": 2}
     model = {"name": "m@1", "modality": "text", "parameters": 7, "dtype": "float32", "limit": 256}
-    assert (await client.get("/models")).json() == {"models": [model]}
+    listed = {"id": "m@1", "object": "model", "created": 0, "owned_by": "perfuse"}
+    for path in ("/models", "/v1/models"):
+        assert (await client.get(path)).json() == {"object": "list", "models": [model], "data": [listed]}
+    for name in ("m@1", "m"):
+        assert (await client.get(f"/v1/models/{name}")).json() == listed
+
+
+async def test_a_model_that_is_not_loaded_is_told_to_clients_of_either_kind(client: httpx2.AsyncClient, pool) -> None:
+    pool.models.append(ModelInfo(name="planner@1", modality="trajectory", parameters=7, dtype="float32", limit=32))
+    assert [model["id"] for model in (await client.get("/models")).json()["data"]] == ["m@1"]
+    answer = await client.get("/models/planner", headers={"x-request-id": "r1"})
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json() == {
+        "type": "/problems/unknown_model",
+        "title": "Unknown model",
+        "status": 404,
+        "detail": "no text model 'planner' is loaded",
+        "code": "unknown_model",
+        "hint": "see GET /models",
+        "request_id": "r1",
+        "error": {
+            "message": "no text model 'planner' is loaded (see GET /models)",
+            "type": "invalid_request_error",
+            "param": None,
+            "code": "model_not_found",
+        },
+    }
 
 
 async def test_metrics_count_requests_and_show_the_engines(client: httpx2.AsyncClient) -> None:

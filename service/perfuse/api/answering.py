@@ -5,8 +5,9 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from perfuse.api.events import EventStream, Gone, unless_gone
-from perfuse.api.generate import Asked, authorised, front_of, generate, read, wants_stream
+from perfuse.api.auth import Principal
+from perfuse.api.events import EventStream, Gone, Told, unless_gone
+from perfuse.api.generate import Asked, Front, authorised, front_of, generate, read, wants_stream
 from perfuse.api.middleware import exchange_of
 from perfuse.api.schemas import DiffuseText, PlanTrajectory
 from perfuse.queue.ledger import Kind
@@ -24,6 +25,16 @@ class Answer(Response):
         self.raw_headers = [(b"content-length", b"%d" % len(content)), (b"content-type", JSON.encode())]
 
 
+def admitted(request: Request) -> tuple[Front, Principal]:
+    """The front and whom the request comes from, before its body is read. Raises Overloaded, among others."""
+    principal = authorised(request, "generate")
+    front = front_of(request)
+    if (refusal := front.pool.refusal()) is not None:
+        front.meter.shed("overloaded")
+        raise refusal
+    return front, principal
+
+
 async def answer(request: Request, kind: Kind, schema: type[DiffuseText | PlanTrajectory]) -> Response:
     """Generate what the body asks for.
 
@@ -35,15 +46,11 @@ async def answer(request: Request, kind: Kind, schema: type[DiffuseText | PlanTr
     Raises:
         PerfuseError: refused or failed.
     """
-    principal = authorised(request, "generate")
-    front = front_of(request)
-    if (refusal := front.pool.refusal()) is not None:
-        front.meter.shed("overloaded")
-        raise refusal
+    front, principal = admitted(request)
     body = await read(request, schema)
     asked = Asked(kind=kind, body=body, principal=principal, exchange=exchange_of(request.scope))
     if wants_stream(request, body):
-        return EventStream(front, asked)
+        return EventStream(front.meter, asked, Told(front, asked))
     content = await unless_gone(generate(front, asked), request.scope, request.receive)
     if content is None:
         front.meter.client_gone(kind)

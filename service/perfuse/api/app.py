@@ -24,8 +24,9 @@ from perfuse.api.auth import Keyring
 from perfuse.api.counted import Counted
 from perfuse.api.generate import Front
 from perfuse.api.middleware import BodyLimit, HotPaths, LocalGate, RequestContext, exchange_of
-from perfuse.api.problems import MethodNotAllowed, response_of, unforeseen
-from perfuse.api.routes import adapters, diffuse, feedback, generations, health, memories, models, plan
+from perfuse.api.problems import MethodNotAllowed, unforeseen
+from perfuse.api.refusals import refusal
+from perfuse.api.routes import adapters, diffuse, feedback, generations, health, memories, models, openai, plan
 from perfuse.api.routes import console as console_routes
 from perfuse.api.routes import evolution as evolution_routes
 from perfuse.dispatch.evolution import Worker
@@ -46,6 +47,7 @@ _ROUTERS = (
     generations.router,
     models.router,
     health.router,
+    openai.router,
 )
 _HOT = {
     "/diffuse": diffuse.diffuse,
@@ -118,12 +120,13 @@ def documented_app() -> FastAPI:
 
 def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, PerfuseError)
-    return response_of(error, exchange_of(request.scope).request_id)
+    exchange = exchange_of(request.scope)
+    return refusal(error, exchange.kind, exchange.request_id)
 
 
 def _failed(request: Request, error: Exception) -> Response:
     del error  # raised again by Starlette and logged by `RequestContext`
-    return response_of(unforeseen(), exchange_of(request.scope).request_id)
+    return _refused(request, unforeseen())
 
 
 def _not_routed(request: Request, error: Exception) -> Response:
@@ -132,7 +135,7 @@ def _not_routed(request: Request, error: Exception) -> Response:
     if error.status_code == _METHOD_NOT_ALLOWED:
         allowed = (error.headers or {}).get("Allow", "")
         refused = MethodNotAllowed(f"{request.method} is not possible on {path}", hint=f"it takes {allowed}")
-        response = response_of(refused, exchange_of(request.scope).request_id)
+        response = _refused(request, refused)
         response.headers["allow"] = allowed
         return response
-    return response_of(NotFound(f"there is nothing at {path}", hint="see /docs"), exchange_of(request.scope).request_id)
+    return _refused(request, NotFound(f"there is nothing at {path}", hint="see /docs"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 from starlette.responses import Response
@@ -17,10 +17,12 @@ from starlette.types import Receive, Scope, Send
 from perfuse import logging
 from perfuse.api.connection import WHEN_GONE
 from perfuse.api.generate import Asked, Front, generate
-from perfuse.api.problems import encode, problem_of, response_of, unforeseen
+from perfuse.api.problems import encode, problem_of, unforeseen
+from perfuse.api.refusals import refusal
 from perfuse.api.waiting import Arm, Stopped, unless
 from perfuse.dispatch.pool import AcceptedEvent, Event, PreviewEvent, RestartedEvent
 from perfuse.errors import PerfuseError
+from perfuse.metrics import Metrics
 
 _log = logging.get(__name__)
 _encode = msgspec.json.Encoder().encode
@@ -70,16 +72,43 @@ class Gone(Response):
         super().__init__(status_code=_CLIENT_CLOSED)
 
 
-class _Mailbox:
-    """What has happened since the last look; previews that nobody looked at are replaced by later ones."""
+class Telling(Protocol):
+    """How one generation is told as events."""
 
-    def __init__(self) -> None:
+    changed: asyncio.Event
+    """Set when there is something to take."""
+
+    async def run(self) -> bytes:
+        """Generate, and give the last events. Raises PerfuseError."""
+        ...
+
+    def take(self) -> tuple[bytes, bool]:
+        """The events since the last look, and whether a preview is among them."""
+        ...
+
+    def failure(self, error: PerfuseError) -> bytes:
+        """The last events of a generation that failed on the way."""
+        ...
+
+
+class Told:
+    """A generation in our own events; previews that nobody looked at are replaced by later ones."""
+
+    def __init__(self, front: Front, asked: Asked) -> None:
         self.changed = asyncio.Event()
+        self._front, self._asked = front, asked
         self._events: list[bytes] = []
         self._preview: PreviewEvent | None = None
 
-    def put(self, happened: Event) -> None:
-        """Note an event."""
+    async def run(self) -> bytes:
+        """See `Telling`."""
+        return event("result", await generate(self._front, self._asked, self._put))
+
+    def failure(self, error: PerfuseError) -> bytes:
+        """See `Telling`."""
+        return event("error", encode(problem_of(error, self._asked.exchange.request_id)))
+
+    def _put(self, happened: Event) -> None:
         match happened:
             case AcceptedEvent():
                 self._events.append(
@@ -93,7 +122,7 @@ class _Mailbox:
         self.changed.set()
 
     def take(self) -> tuple[bytes, bool]:
-        """The new events, and whether a preview is among them."""
+        """See `Telling`."""
         self.changed.clear()
         chunks, self._events = self._events, []
         latest, self._preview = self._preview, None
@@ -106,54 +135,60 @@ class _Mailbox:
 
 
 class EventStream(Response):
-    """The answer as events. It starts when the request is admitted, so that refusals keep their HTTP status."""
+    """The answer as events. It starts when the request is admitted, so that refusals keep their HTTP status.
 
-    def __init__(self, front: Front, asked: Asked) -> None:
+    Args:
+        meter: counts.
+        asked: the request.
+        telling: what the events are.
+    """
+
+    def __init__(self, meter: Metrics, asked: Asked, telling: Telling) -> None:
         super().__init__()
-        self._front = front
+        self._meter = meter
         self._asked = asked
+        self._telling = telling
         self._started = False
         self._previewed = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer; see ASGI."""
         if await unless_gone(self._stream(scope, receive, send), scope, receive) is None:
-            self._front.meter.client_gone(self._asked.kind)
+            self._meter.client_gone(self._asked.kind)
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> bool:
-        mailbox = _Mailbox()
-        work = asyncio.create_task(generate(self._front, self._asked, mailbox.put))
-        work.add_done_callback(lambda _: mailbox.changed.set())
+        work = asyncio.create_task(self._telling.run())
+        work.add_done_callback(lambda _: self._telling.changed.set())
         try:
             while not work.done():
-                await self._send(send, await self._next(mailbox))
+                await self._send(send, await self._next())
             error = work.exception()
             if error is not None and not self._started:
                 if not isinstance(error, PerfuseError):
                     raise error
-                await response_of(error, self._asked.exchange.request_id)(scope, receive, send)
+                await refusal(error, self._asked.exchange.kind, self._asked.exchange.request_id)(scope, receive, send)
                 return True
-            last = event("result", work.result()) if error is None else self._failure(error)
-            await self._send(send, self._take(mailbox) + last)
+            last = work.result() if error is None else self._failure(error)
+            await self._send(send, self._take() + last)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             work.cancel()
         return True
 
-    async def _next(self, mailbox: _Mailbox) -> bytes:
+    async def _next(self) -> bytes:
         """What is to be sent next; a comment now and then keeps proxies from closing the connection."""
         try:
             async with asyncio.timeout(PING_SECONDS):
-                await mailbox.changed.wait()
+                await self._telling.changed.wait()
         except TimeoutError:
             return _PING if self._started else b""
-        return self._take(mailbox)
+        return self._take()
 
-    def _take(self, mailbox: _Mailbox) -> bytes:
-        chunk, has_preview = mailbox.take()
+    def _take(self) -> bytes:
+        chunk, has_preview = self._telling.take()
         if has_preview and not self._previewed:
             self._previewed = True
-            self._front.meter.first_preview(self._asked.kind, self._asked.exchange.seconds())
+            self._meter.first_preview(self._asked.kind, self._asked.exchange.seconds())
         return chunk
 
     async def _send(self, send: Send, chunk: bytes) -> None:
@@ -168,4 +203,4 @@ class EventStream(Response):
         if not isinstance(error, PerfuseError):
             _log.error("request_failed", exc_info=error, kind=self._asked.kind)
             error = unforeseen()
-        return event("error", encode(problem_of(error, self._asked.exchange.request_id)))
+        return self._telling.failure(error)

@@ -1,4 +1,4 @@
-"""One generation from body to answer: parse, run on the engines, record, assemble. Shared by /diffuse and /plan."""
+"""One generation from body to answer: parse, run on the engines, record, assemble. Shared by all faces."""
 
 from __future__ import annotations
 
@@ -56,6 +56,18 @@ class Asked:
     exchange: Exchange
 
 
+@dataclass(slots=True, kw_only=True)
+class Generated:
+    """A finished generation. `outcome` is what clients see of the result, `encoded` the same as JSON."""
+
+    id: str
+    seed: int
+    done: Completed
+    outcome: TextOutcome | PlanOutcome
+    encoded: bytes
+    recorded: bool
+
+
 def front_of(request: Request) -> Front:
     """The front an app was made with."""
     front: Front = request.app.state.front
@@ -87,6 +99,11 @@ def parse(raw: bytes, kind: type[BodyT]) -> BodyT:
 
 async def read(request: Request, kind: type[BodyT]) -> BodyT:
     """The body of a request as `kind`. Raises PayloadTooLarge, MalformedBody or InvalidFields."""
+    return parse(await received(request), kind)
+
+
+async def received(request: Request) -> bytes:
+    """The body of a request, which is UTF-8. Raises PayloadTooLarge or MalformedBody."""
     raw = await _received(request)
     try:
         raw.decode()
@@ -95,7 +112,7 @@ async def read(request: Request, kind: type[BodyT]) -> BodyT:
             f"the body is not UTF-8: byte {error.start} is 0x{raw[error.start]:02x}",
             hint="send one JSON object in UTF-8",
         ) from None
-    return parse(raw, kind)
+    return raw
 
 
 async def _received(request: Request) -> bytes:
@@ -117,11 +134,30 @@ def wants_stream(request: Request, body: DiffuseText | PlanTrajectory) -> bool:
 
 
 async def generate(front: Front, asked: Asked, on_event: Callable[[Event], None] | None = None) -> bytes:
-    """The answer as JSON; recorded before it is returned.
+    """The answer of /diffuse and /plan as JSON; see `generated`."""
+    made = await generated(front, asked, front.minter.mint(asked.principal.tenant), on_event)
+    head = Head(id=made.id, model=made.done.result.model)
+    return joined(_encode(head), made.encoded, _encode(tail_of(made, asked)))
+
+
+def tail_of(made: Generated, asked: Asked) -> Tail:
+    """How the answer ends."""
+    done = made.done
+    timing = TimingMs(
+        queue=_ms(done.queue_seconds), compute=_ms(done.compute_seconds), total=_ms(asked.exchange.seconds())
+    )
+    return Tail(seed=made.seed, snapshot=done.lsn, restarts=done.restarts, recorded=made.recorded, timing_ms=timing)
+
+
+async def generated(
+    front: Front, asked: Asked, identity: str, on_event: Callable[[Event], None] | None = None
+) -> Generated:
+    """What came of a request; recorded before it is returned.
 
     Args:
         front: what to work with.
         asked: the request.
+        identity: a fresh id of the generation.
         on_event: told of admission, previews and restarts.
 
     Raises:
@@ -146,8 +182,7 @@ async def generate(front: Front, asked: Asked, on_event: Callable[[Event], None]
         raise
     front.meter.generated(asked.kind, done.queue_seconds, done.compute_seconds, done.restarts)
     shown, adaptations = _outcome(done)
-    outcome = msgspec.Raw(_encode(shown))
-    identity = front.minter.mint(asked.principal.tenant)
+    encoded = _encode(shown)
     generation = Generation(
         id=front.minter.inside(identity),
         tenant=asked.principal.tenant,
@@ -157,21 +192,11 @@ async def generate(front: Front, asked: Asked, on_event: Callable[[Event], None]
         seed=seed,
         snapshot=done.lsn,
         request=msgspec.Raw(_encode(record)),
-        result=outcome,
+        result=msgspec.Raw(encoded),
         adaptations=adaptations,
     )
     recorded = await _record(front, generation)
-    head = Head(id=identity, model=done.result.model)
-    tail = Tail(
-        seed=seed,
-        snapshot=done.lsn,
-        restarts=done.restarts,
-        recorded=recorded,
-        timing_ms=TimingMs(
-            queue=_ms(done.queue_seconds), compute=_ms(done.compute_seconds), total=_ms(asked.exchange.seconds())
-        ),
-    )
-    return joined(_encode(head), bytes(outcome), _encode(tail))
+    return Generated(id=identity, seed=seed, done=done, outcome=shown, encoded=encoded, recorded=recorded)
 
 
 def _outcome(done: Completed) -> tuple[TextOutcome | PlanOutcome, tuple[str, ...]]:

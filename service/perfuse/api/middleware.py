@@ -16,6 +16,7 @@ from structlog.contextvars import bind_contextvars, reset_contextvars
 from perfuse import ids, logging, metrics
 from perfuse.api.auth import check_local
 from perfuse.api.problems import UnsupportedMediaType, response_of, unforeseen
+from perfuse.api.refusals import refusal
 from perfuse.errors import PayloadTooLarge, PerfuseError
 
 _log = logging.get(__name__)
@@ -82,7 +83,7 @@ class RequestContext:
         except Exception as error:  # noqa: BLE001  # the boundary of the process: the client gets an answer
             _log.error("request_failed", exc_info=error, kind=exchange.kind)
             if not exchange.status:
-                await response_of(unforeseen(), identity)(scope, receive, send_with_id)
+                await refusal(unforeseen(), exchange.kind, identity)(scope, receive, send_with_id)
         finally:
             self._meter.request_ends(exchange.kind, exchange.status, exchange.seconds())
             grave = exchange.status >= _SERVER_ERROR and exchange.kind != "health"
@@ -113,7 +114,7 @@ class LocalGate:
                 if scope["method"] == "POST" and exchange.headers.get(b"content-type") != b"application/json":
                     _check_json(exchange.header(b"content-type") or "")
             except PerfuseError as error:
-                await response_of(error, exchange.request_id)(scope, receive, send)
+                await refusal(error, exchange.kind, exchange.request_id)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -143,7 +144,7 @@ class BodyLimit:
         if declared.isdigit():
             if int(declared) > self._limit:
                 error = self._too_large(f"{declared} bytes")
-                await response_of(error, exchange.request_id)(scope, receive, send)
+                await refusal(error, exchange.kind, exchange.request_id)(scope, receive, send)
                 return
             if b"transfer-encoding" not in exchange.headers:  # the HTTP parser reads no more than declared
                 await self._app(scope, receive, send)

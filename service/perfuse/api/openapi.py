@@ -50,6 +50,12 @@ _STREAM = (
 )
 
 
+_CHUNKS = (
+    "Server-sent events without names: chunks of the answer, each with the settled text that is new, and `[DONE]`; "
+    "an `error` ends the stream early."
+)
+
+
 def body(model: type[BaseModel]) -> Document:
     """The route takes this body."""
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": _ref(model, "validation")}}}}
@@ -68,6 +74,16 @@ def text_answer(description: str) -> Document:
 def stream_answer() -> Document:
     """The route can answer with server-sent events."""
     return {"responses": {"200": _content("text/event-stream", {"type": "string", "description": _STREAM})}}
+
+
+def chunks_answer() -> Document:
+    """The route can answer with OpenAI's stream of chunks."""
+    return {"responses": {"200": _content("text/event-stream", {"type": "string", "description": _CHUNKS})}}
+
+
+def error_answer(model: type) -> Document:
+    """The route's errors have this body."""
+    return {"responses": {"default": _content("application/json", _ref(model, "serialization"))}}
 
 
 def open_to_all() -> Document:
@@ -121,8 +137,8 @@ def _finish(operation: Document) -> None:
     answer["content"] = {
         kind: content for kind, content in answer["content"].items() if content.get("schema") not in ({}, None)
     }
-    responses["default"] = _content("application/problem+json", {"$ref": _REF.format(model="Problem")})
-    responses["default"]["description"] = "refused or failed; `code` says why"
+    problem = _content("application/problem+json", {"$ref": _REF.format(model="Problem")})
+    responses.setdefault("default", problem)["description"] = "refused or failed; `code` says why"
     for parameter in operation.get("parameters", ()):
         parameter["schema"].pop("title", None)
 

@@ -282,10 +282,22 @@ class ModelAnswer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ListedModel:
+    """A text model as OpenAI's clients list it. When it was made is not known."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: Literal[0] = 0
+    owned_by: Literal["perfuse"] = "perfuse"
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelsAnswer:
-    """Answer of /models."""
+    """Answer of /models: all models, and for OpenAI's clients in `data` those that write text."""
 
     models: tuple[ModelAnswer, ...]
+    data: tuple[ListedModel, ...]
+    object: Literal["list"] = "list"
 
 
 @dataclass(frozen=True, kw_only=True)

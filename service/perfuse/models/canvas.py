@@ -52,3 +52,13 @@ def partial_text(tokenizer: TextTokenizer, span: Sequence[int]) -> str:
         else:
             settled.append(token)
     return "".join(pieces) + tokenizer.decode(settled)
+
+
+def settled_text(tokenizer: TextTokenizer, span: Sequence[int]) -> str:
+    """How the filled span will begin, whatever else is settled: its text up to the first mask.
+
+    A character of which only the first bytes are settled is left out.
+    """
+    if MASK not in span:
+        return tokenizer.decode(span)
+    return tokenizer.decode(span[: span.index(MASK)]).rstrip("\N{REPLACEMENT CHARACTER}")

@@ -83,7 +83,12 @@ class TextTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids` without marks; bytes that are not UTF-8 become U+FFFD."""
-        return self._inner.decode([i for i in ids if i >= len(MARKS)], skip_special_tokens=False)
+        return self._inner.decode(said(ids), skip_special_tokens=False)
+
+
+def said(ids: Sequence[int]) -> list[int]:
+    """The ids that stand for text: all but the marks."""
+    return [i for i in ids if i >= len(MARKS)]
 
 
 _HINT = "fetch the model folder again, or train it with `perfuse train code`"

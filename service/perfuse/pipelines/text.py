@@ -14,9 +14,9 @@ from perfuse.diffusion.guidance import guided
 from perfuse.diffusion.samplers import DiscreteSampler, Rule
 from perfuse.errors import CanvasTooLong, DeadlineExceeded, InvalidRequest, NothingToFill, UnknownModel
 from perfuse.models.call import Call, Network
-from perfuse.models.canvas import Canvas, lay_out, partial_text
+from perfuse.models.canvas import Canvas, lay_out, partial_text, settled_text
 from perfuse.models.lora import Adaptation
-from perfuse.models.tokenizer import MASK, NULL, TextTokenizer
+from perfuse.models.tokenizer import MASK, NULL, TextTokenizer, said
 from perfuse.pipelines import adapted
 from perfuse.pipelines.contract import Demand, Run
 from perfuse.pipelines.filling import Fill, inputs, take, view
@@ -135,6 +135,7 @@ class TextPipeline:
                 step + 1,
                 min(most, _steps_left(first, step + 1)),
                 canvas=lambda first=first: _preview(model, request, first),
+                settled=lambda: [settled_text(model.tokenizer, fill.tokens.tolist()) for fill in fills],
             )
             if not open_fills or not in_time:
                 break
@@ -142,6 +143,7 @@ class TextPipeline:
             model=model.name,
             outputs=tuple(_output(model, request, fill) for fill in fills),
             attribution=() if learned is None else (learned.attribution,),
+            given_tokens=len(said(canvas.ids[: canvas.start])),
         )
 
     async def _step(self, task: _Task, run: Run, fills: Sequence[Fill], step: int) -> None:
@@ -295,14 +297,15 @@ def _output(model: TextModel, request: TextRequest, fill: Fill) -> TextOutput:
         reason = "length"
     filled = model.tokenizer.decode([token for token in ids if token != MASK])
     prefix, suffix, _ = _parts(request)
-    said = ids.index(NULL) + 1 if NULL in ids else len(ids)
-    settled = max(said - ids[:said].count(MASK), 1)
+    end = ids.index(NULL) + 1 if NULL in ids else len(ids)
+    settled = max(end - ids[:end].count(MASK), 1)
     return TextOutput(
         text=prefix + filled + suffix,
         fill=filled,
         finish_reason=reason,
-        confidence=float(fill.certainty[:said].sum()) / settled,
+        confidence=float(fill.certainty[:end].sum()) / settled,
         steps_done=fill.steps,
         forwards=fill.forwards,
         token_ids=tuple(ids),
+        tokens=len(said(ids)),
     )
