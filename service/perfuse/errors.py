@@ -14,6 +14,7 @@ PerfuseError                          status, code, detail, hint, field
 ├── Overloaded                        429  the backlog is full; carries retry_after
 ├── Unavailable                       503  a part is starting, draining or down; carries retry_after
 │   └── SandboxUnavailable            503  this kernel cannot confine generated code
+├── NotInstalled                      501  an optional part is not there
 ├── DeadlineExceeded (TimeoutError)   504  not one step could be finished in time
 ├── GenerationFailed (RuntimeError)   500  this request's own forward failed
 │   ├── NonFiniteOutput               500  its forward gave NaN or infinity
@@ -156,6 +157,13 @@ class SandboxUnavailable(Unavailable):
     """This kernel cannot confine generated code, so it is not run."""
 
     code = "sandbox_unavailable"
+
+
+class NotInstalled(PerfuseError):
+    """An optional part of the server is not installed."""
+
+    code = "not_installed"
+    status = 501
 
 
 class DeadlineExceeded(PerfuseError, TimeoutError):

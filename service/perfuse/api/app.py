@@ -23,10 +23,11 @@ from perfuse.api import openapi
 from perfuse.api.auth import Keyring
 from perfuse.api.counted import Counted
 from perfuse.api.generate import Front
+from perfuse.api.mcp.endpoint import Endpoint
 from perfuse.api.middleware import BodyLimit, HotPaths, LocalGate, RequestContext, exchange_of
 from perfuse.api.problems import MethodNotAllowed, unforeseen
 from perfuse.api.refusals import refusal
-from perfuse.api.routes import adapters, diffuse, feedback, generations, health, memories, models, openai, plan
+from perfuse.api.routes import adapters, diffuse, feedback, generations, health, mcp, memories, models, openai, plan
 from perfuse.api.routes import console as console_routes
 from perfuse.api.routes import evolution as evolution_routes
 from perfuse.dispatch.evolution import Worker
@@ -48,6 +49,7 @@ _ROUTERS = (
     models.router,
     health.router,
     openai.router,
+    mcp.router,
 )
 _HOT = {
     "/diffuse": diffuse.diffuse,
@@ -90,6 +92,7 @@ def create_app(
     )
     routes.state.evolution = evolution
     routes.state.counted = Counted(evolution)
+    routes.state.mcp = Endpoint()
     routes.add_exception_handler(PerfuseError, _refused)
     routes.add_exception_handler(HTTPException, _not_routed)
     routes.add_exception_handler(Exception, _failed)

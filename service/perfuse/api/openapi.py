@@ -160,7 +160,7 @@ def _schemas() -> Document:
     schemas: Document = dict(shared.get("$defs", {}))
     schemas["Problem"] = {**_PROBLEM, "properties": {**_PROBLEM["properties"], "code": _codes()}}
     for schema in schemas.values():
-        _strip_titles(schema)
+        strip_titles(schema)
     return dict(sorted(schemas.items()))
 
 
@@ -172,16 +172,16 @@ def _codes() -> Document:
     return {"type": "string", "examples": sorted(own)}
 
 
-def _strip_titles(node: object) -> None:
+def strip_titles(node: object) -> None:
     """Remove the titles pydantic makes of names; a property called "title" stays."""
     if isinstance(node, dict):
         if isinstance(node.get("title"), str):
             del node["title"]
         for child in node.values():
-            _strip_titles(child)
+            strip_titles(child)
     elif isinstance(node, list):
         for child in node:
-            _strip_titles(child)
+            strip_titles(child)
 
 
 def _merge(whole: Document, part: Document) -> None:
