@@ -9,7 +9,21 @@ from typing import Annotated
 import typer
 
 from perfuse import __version__
-from perfuse.cli import bench, doctor, evaluate, evolve, generate, openapi, plan, queue, serve, store, train
+from perfuse.cli import (
+    bench,
+    doctor,
+    evaluate,
+    evolve,
+    generate,
+    health,
+    openapi,
+    plan,
+    queue,
+    serve,
+    store,
+    train,
+    validate,
+)
 from perfuse.cli.terminal import emit, errors
 from perfuse.engine.launch import exit_code
 from perfuse.errors import PerfuseError
@@ -58,6 +72,8 @@ app.add_typer(store.app, name="store")
 app.add_typer(queue.app, name="queue")
 app.command("openapi")(openapi.command)
 app.command("doctor")(doctor.command)
+app.command("health")(health.command)
+app.command("validate")(validate.command)
 
 
 def main() -> None:
