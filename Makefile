@@ -49,8 +49,9 @@ endif
 	@rm -f .venv/.serve-*
 	@touch $@
 
-.venv/.dev: .venv/.serve-$(TORCH) requirements/dev.txt
+.venv/.dev: .venv/.serve-$(TORCH) requirements/dev.txt clients/python/pyproject.toml
 	$(UV) --require-hashes --no-deps -r requirements/dev.txt
+	$(UV) --no-deps --no-build-isolation --editable clients/python
 	@touch $@
 
 .venv/.native: .venv/.serve-$(TORCH) $(NATIVE)
@@ -61,7 +62,7 @@ test: .venv/.dev build ## Rust and Python tests, coverage at least 90 % overall 
 	cargo test --workspace --locked --quiet
 	@rm -rf build/coverage && mkdir -p build/coverage
 	$(BIN)/coverage run -m pytest -q -m "not proof" -n $(JOBS) $(wildcard tests/unit tests/native tests/api tests/golden) $(PYTEST)
-	$(BIN)/coverage run -m pytest -q -m "not proof" $(wildcard tests/services tests/e2e tests/chaos) $(PYTEST)
+	$(BIN)/coverage run -m pytest -q -m "not proof" $(wildcard tests/services tests/clients tests/e2e tests/chaos) $(PYTEST)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage json --quiet -o build/coverage/coverage.json
 	$(BIN)/python tests/coverage_gate.py build/coverage/coverage.json
@@ -81,9 +82,10 @@ check: .venv/.dev build ## formatting, types, lints, layers, repository rules, o
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 
-rules: .venv/.dev build ## the rules of tests/unit/test_repository.py; openapi.yaml is what the code exports
+rules: .venv/.dev build ## the rules of tests/unit/test_repository.py; openapi.yaml and the client are what the code exports
 	$(BIN)/pytest -q tests/unit/test_repository.py
 	@$(BIN)/perfuse openapi | diff -u openapi.yaml - || { echo 'openapi.yaml is out of date: make openapi' >&2; exit 1; }
+	@$(BIN)/python clients/generate.py --check || { echo 'the client is out of date: make openapi' >&2; exit 1; }
 
 format: .venv/.dev ## rewrite the sources in the one format
 	$(BIN)/ruff check --fix --quiet $(PYTHONS) || true
@@ -96,14 +98,16 @@ bench: build ## what front and engine cost, as JSON
 demo: build ## teach a fresh server four new kinds of request over HTTP (simulated feedback; a quarter of an hour)
 	$(BIN)/perfuse eval learning --out demo.json $(ARGS)
 
-openapi: build ## export the HTTP description
+openapi: .venv/.dev build ## export the HTTP description and generate the client's half of it
 	$(BIN)/perfuse openapi > openapi.yaml
+	$(BIN)/python clients/generate.py
 
 COMPILE := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --no-annotate --custom-compile-command "make requirements" $(UPGRADE)
 requirements: .venv/.tools ## pin again what pyproject.toml and requirements/*.in ask for (UPGRADE=--upgrade: newest)
 	$(COMPILE) requirements/build.in -o requirements/build.txt
 	$(COMPILE) pyproject.toml --extra serve -o requirements/serve.txt
+	$(COMPILE) requirements/mcp.in -o requirements/mcp.txt
 	$(COMPILE) requirements/dev.in -o requirements/dev.txt
 
 clean: ## remove everything that was built or installed
