@@ -1,6 +1,7 @@
 """A small front for tests of the supervisor: `GET /<prompt>` runs a text request and answers it with its restarts.
 
-`/ready` answers 200 once an engine is ready; `/hang` never answers; `/long` takes two seconds of an engine.
+`/ready` answers 200 once an engine is ready; `/hang` never answers; `/long` takes two seconds of an engine; `/orphan`
+gives the id of a process that has lost its parent and ends soon.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from perfuse.requests import TextRequest
 async def answer(pool: EnginePool, path: str) -> tuple[int, str]:
     if path == "ready":
         return (200 if pool.ready else 503), str(os.getpid())
+    if path == "orphan":
+        shell = await asyncio.create_subprocess_exec("sh", "-c", "sleep 0.3 >/dev/null & echo $!", stdout=-1)
+        return 200, (await shell.communicate())[0].decode().strip()
     if path == "hang":
         await asyncio.sleep(3600)
     try:

@@ -86,6 +86,45 @@ def test_a_killed_engine_loses_no_request(serve: Serve) -> None:
     assert engines(server) != [engine]
 
 
+def test_every_process_is_started_anew_and_no_request_fails(serve: Serve) -> None:
+    server = serve(workers=2)
+    front = server.wait_ready()
+    wait_for(lambda: len(engines(server)) == 2, 10)
+    before = children_of(server.process.pid)
+    found: list[tuple[int, str]] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            found.append(server.get("again"))
+
+    clients = [threading.Thread(target=ask) for _ in range(4)]
+    for client in clients:
+        client.start()
+    server.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: all(map(gone, before)) and len(engines(server)) == 2, 60)
+    log = server.data_dir / "logs" / "supervisor.jsonl"
+    wait_for(lambda: "restart_ends" in log.read_text(), 30)
+    stop.set()
+    for client in clients:
+        client.join()
+    assert {status for status, _ in found} == {200}
+    assert server.wait_ready() != front
+    code, errors = server.end()
+    assert code == 0, errors
+    assert (errors.count("restart_begins"), errors.count("restart_ends")) == (1, 1)
+
+
+def test_an_adopted_orphan_does_not_stay_as_a_zombie(serve: Serve) -> None:
+    server = serve()
+    server.wait_ready()
+    status, orphan = server.get("orphan")
+    assert status == 200
+    entry = Path(f"/proc/{orphan}")
+    assert int((entry / "stat").read_text().rpartition(")")[2].split()[1]) == server.process.pid
+    wait_for(lambda: not entry.exists(), 10)
+
+
 def test_the_flight_record_says_whether_an_engine_was_ended_from_outside(serve: Serve) -> None:
     server = serve(wedge_seconds=1.0)
     front = server.wait_ready()

@@ -28,6 +28,10 @@ from perfuse.queue import ledger as ledgers
 _log = logging.get(__name__)
 
 _KEEP_ALIVE_SECONDS = 75
+_LEAVING_LOOKS = 20
+_LOOK_SECONDS = 0.05
+"""A leaving front keeps connections for a second: their next answer tells the client to connect anew."""
+_CLOSE = (b"connection", b"close")
 _DATE_SECONDS = 1.0
 _TICKS_PER_DATE = 10
 _GARBAGE_THRESHOLD = 200_000
@@ -57,12 +61,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 class _Server(uvicorn.Server):
     """Uvicorn that leaves signals to `run`: a drained front exits with 0, not by the signal that asked for it.
 
-    It wakes once a second, for the date header, instead of ten times.
+    It wakes once a second, for the date header, instead of ten times. It closes no connection on which a request may
+    just be coming: before it ends it accepts no more and answers with `Connection: close` for a while.
     """
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self._stopping = asyncio.Event()
+        self._leaving: asyncio.Task[None] | None = None
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -70,7 +76,24 @@ class _Server(uvicorn.Server):
 
     def stop(self) -> None:
         """Finish what runs; at the second call drop it."""
-        self.force_exit = self.should_exit
+        if self._leaving is None:
+            self._leaving = asyncio.get_running_loop().create_task(self._leave())
+        else:
+            self.force_exit = True
+            self._end()
+
+    async def _leave(self) -> None:
+        for server in self.servers:
+            server.close()
+        self.config.encoded_headers.append(_CLOSE)
+        self.server_state.default_headers = [*self.server_state.default_headers, _CLOSE]
+        for _ in range(_LEAVING_LOOKS):
+            if not self.server_state.connections:
+                break
+            await asyncio.sleep(_LOOK_SECONDS)
+        self._end()
+
+    def _end(self) -> None:
         self.should_exit = True
         self._stopping.set()
 

@@ -67,8 +67,8 @@ class Child:
     Args:
         name: for the log.
         spawn: starts it.
-        settled: asked once when an incarnation has died: whether it had been up, so that its death is an accident and
-            not a failure to start.
+        settled: whether the running or latest incarnation is or has been up, so that its death is an accident and not a
+            failure to start. Not asked again once it has said yes.
         stuck: seconds for which the running incarnation has shown no sign of life.
         died: told the exit status of an incarnation, when it was noticed, and whether it was killed here as stuck.
     """
@@ -85,6 +85,8 @@ class Child:
         self.name = name
         self.incarnations = 0
         self._ever_settled = False
+        self._up = False
+        self._leaving: list[Process] = []
         self._spawn = spawn
         self._settled = settled
         self._stuck = stuck
@@ -105,6 +107,17 @@ class Child:
         return None if self._process is None else self._process.pid
 
     @property
+    def pids(self) -> set[int]:
+        """Process ids of the running incarnation and of those that are leaving."""
+        return {process.pid for process in self._every}
+
+    @property
+    def up(self) -> bool:
+        """Whether the running or latest incarnation is or has been up."""
+        self._up = self._up or self._settled()
+        return self._up
+
+    @property
     def cannot_start(self) -> bool:
         """Whether it has never settled in `HOPELESS_STARTS` starts."""
         return not self._ever_settled and self._backoff.failures >= HOPELESS_STARTS
@@ -117,7 +130,27 @@ class Child:
             if self._process is None:
                 self._due = now + ASK_AGAIN_SECONDS
                 return
+            self._up = False
             self.incarnations += 1
+
+    def start_beside(self) -> bool:
+        """Start the next incarnation while the running one goes on; False: not possible now.
+
+        `let_go` ends the one before, when it is needed no more.
+        """
+        before, asked = self._process, self.up  # what the one before has said must not count for its successor
+        if (process := self._spawn(self.incarnations)) is None:
+            self._up = asked
+            return False
+        self._leaving += [before] if before is not None else []
+        self._process, self._up = process, False
+        self.incarnations += 1
+        return True
+
+    def let_go(self) -> None:
+        """Ask those beside which the running one was started to finish and leave."""
+        for process in self._leaving:
+            process.send_signal(signal.SIGTERM)
 
     def seconds_until_due(self, now: float) -> float | None:
         """Until the next start. None: it runs."""
@@ -125,12 +158,12 @@ class Child:
 
     def reap(self, now: float) -> int | None:
         """The exit status (negative: the signal) if the process has died since the last look."""
+        self._leaving = [process for process in self._leaving if process.poll() is None]
         if self._process is None or (status := self._process.poll()) is None:
             return None
         self._died(status, now, self._killed)
-        settled = self._settled()
-        self._ever_settled |= settled
-        delay = self._backoff.died(settled=settled)
+        self._ever_settled |= self.up
+        delay = self._backoff.died(settled=self.up)
         self._process = None
         self._due = now + delay
         _log.warning("child_died", child=self.name, status=status_name(status), restart_in_seconds=round(delay, 1))
@@ -144,20 +177,23 @@ class Child:
             self._killed = True
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal if it runs."""
-        if self._process is not None:
-            self._process.send_signal(number)
+        """Send a signal if it runs, and to those that are leaving."""
+        for process in self._every:
+            process.send_signal(number)
 
     def wait(self, seconds: float) -> bool:
-        """Whether it has ended within this time; a negative time does not wait."""
-        if self._process is None:
-            return True
+        """Whether it and those that were leaving have ended within this time; a negative time does not wait."""
         try:
-            self._process.wait(max(seconds, 0.0))
+            for process in self._every:
+                process.wait(max(seconds, 0.0))
         except subprocess.TimeoutExpired:
             return False
-        self._process = None
+        self._process, self._leaving = None, []
         return True
+
+    @property
+    def _every(self) -> list[Process]:
+        return self._leaving if self._process is None else [*self._leaving, self._process]
 
 
 def status_name(status: int) -> str:

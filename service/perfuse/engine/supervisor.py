@@ -6,6 +6,7 @@ It loads no model and no web framework, so that nothing but a signal ends it. Wh
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -13,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -30,10 +31,13 @@ from perfuse.errors import ConfigError
 _log = logging.get(__name__)
 
 POLL_SECONDS = 0.5
+_ROLLING_POLL_SECONDS = 0.05
+_OVER = object()
 ORDERS = "evolution.sock"
 """Where the evolution worker takes orders, beside the engines' sockets."""
 _KILL_GRACE_SECONDS = 5.0
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
+_HEEDED = (*_STOPPING, signal.SIGHUP, signal.SIGCHLD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,11 @@ def address_of(listener: socket.socket) -> str:
 
 
 class Supervisor:
-    """Starts, watches and stops front and engines. Must run in the main thread (signals, parent-death signal)."""
+    """Starts, watches and stops front and engines. Must run in the main thread (signals, parent-death signal).
+
+    SIGTERM and SIGINT stop everything. SIGHUP starts everything anew, on the code and the models that are on the disk
+    by then, one after the other so that no request fails; settings stay.
+    """
 
     def __init__(
         self,
@@ -114,6 +122,8 @@ class Supervisor:
         self._engine_sockets = engine_sockets
         self._orders = orders
         self._stop_signals = 0
+        self._restart_asked = False
+        self._restart: Iterator[None] | None = None
         self._endings = Endings()
         self._front_ready, ready = os.pipe()
         self._ready = ready
@@ -140,7 +150,7 @@ class Supervisor:
         waker, wakened = socket.socketpair()
         waker.settimeout(0)
         wakened.settimeout(0)
-        previous = {number: signal.signal(number, self._on_signal) for number in (*_STOPPING, signal.SIGCHLD)}
+        previous = {number: signal.signal(number, self._on_signal) for number in _HEEDED}
         previous_waker = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
         try:
             code = self._watch(wakened)
@@ -160,6 +170,8 @@ class Supervisor:
         del frame
         if number in _STOPPING:
             self._stop_signals += 1
+        elif number == signal.SIGHUP:
+            self._restart_asked = True
 
     @property
     def _children(self) -> list[Child]:
@@ -175,6 +187,7 @@ class Supervisor:
             now = time.monotonic()
             for child in self._children:
                 child.start_if_due(now)
+            self._roll()
             _sleep(wakened, self._pause(now))
             now = time.monotonic()
             self._endings.look(now)
@@ -189,6 +202,7 @@ class Supervisor:
                 if status is not None and child.cannot_start:
                     _log.critical("child_cannot_start", child=child.name, status=status_name(status))
                     return launch.EXIT_FAILED
+            _bury(set().union(*(child.pids for child in self._children)))
         return 0
 
     def _consider_evolution(self, child: Child, status: int) -> None:
@@ -199,7 +213,41 @@ class Supervisor:
 
     def _pause(self, now: float) -> float:
         waits = (child.seconds_until_due(now) for child in self._children)
-        return min((wait for wait in waits if wait is not None), default=POLL_SECONDS)
+        longest = POLL_SECONDS if self._restart is None else _ROLLING_POLL_SECONDS
+        return min((wait for wait in waits if wait is not None), default=longest)
+
+    def _roll(self) -> None:
+        """The next move of a rolling restart, if one is under way or was asked for."""
+        if self._restart is None and self._restart_asked:
+            self._restart_asked = False
+            self._restart = self._restarting()
+        if self._restart is not None and next(self._restart, _OVER) is _OVER:
+            self._restart = None
+
+    def _restarting(self) -> Iterator[None]:
+        """Everything anew, one after the other; yields where there is something to wait for.
+
+        New nurseries first, as they hold the code. Then a second front on the same socket, after which the first one
+        finishes its requests. Engines drain one by one; what comes meanwhile goes to the others, or waits.
+        """
+        began = time.monotonic()
+        _log.info("restart_begins")
+        yield from self._renewed(*self._nurseries)
+        while not self._front.start_beside():
+            yield None
+        while not self._front.up:
+            yield None
+        self._front.let_go()
+        for child in (*self._engines, *self._learners):
+            yield from self._renewed(child)
+        _log.info("restart_ends", seconds=round(time.monotonic() - began, 1))
+
+    def _renewed(self, *children: Child) -> Iterator[None]:
+        before = [child.incarnations for child in children]
+        for child in children:
+            child.signal(signal.SIGTERM)
+        while not all(child.incarnations > was and child.up for child, was in zip(children, before, strict=True)):
+            yield None
 
     def _end(self, wakened: socket.socket, code: int) -> int:
         """Let the front finish its requests, then the engines; kill what takes too long. A second signal hurries."""
@@ -285,6 +333,13 @@ class Supervisor:
 
         child = Child(f"engine-{index}", spawn, settled=lambda: sign_of_life() is not None, stuck=stuck, died=died)
         return child
+
+
+def _bury(ours: set[int]) -> None:
+    """Take note of the deaths of adopted orphans, as of a trainer whose worker was killed; else they stay as zombies."""
+    with contextlib.suppress(ChildProcessError):
+        while (dead := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and dead.si_pid not in ours:
+            os.waitpid(dead.si_pid, 0)
 
 
 def _has_said(pipe: int) -> bool:

@@ -59,6 +59,8 @@ class Connection:
             raw = await self._reader.readuntil(_HEAD_END)
             status, headers = _parse_head(raw)
             content = await self._reader.readexactly(int(headers.get("content-length", "0")))
+            if headers.get("connection") == "close":
+                self.close()
         except (asyncio.IncompleteReadError, OSError) as error:
             self.close()
             raise ConnectionResetError(str(error)) from error

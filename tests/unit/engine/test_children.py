@@ -153,3 +153,45 @@ def test_stopping_signals_and_waits() -> None:
 @pytest.mark.parametrize(("status", "name"), [(0, "exit 0"), (3, "exit 3"), (-9, "SIGKILL"), (-199, "signal 199")])
 def test_exit_statuses_have_names(status: int, name: str) -> None:
     assert status_name(status) == name
+
+
+def test_a_successor_starts_beside_the_running_one_which_then_leaves() -> None:
+    family = Family()
+    child = family.child
+    child.start_if_due(0.0)
+    family.settled = True
+    assert child.start_beside()
+    old, new = family.born
+    family.settled = False
+    assert (child.pid, child.up, child.incarnations) == (new.pid, False, 2)
+    family.settled = True
+    assert child.up
+    assert (old.signals, new.signals) == ([], [])
+    child.let_go()
+    assert (old.signals, new.signals) == ([signal.SIGTERM], [])
+    old.status = 0
+    assert child.reap(1.0) is None
+    child.let_go()
+    assert old.signals == [signal.SIGTERM]
+    assert family.deaths == []
+
+
+def test_a_successor_that_cannot_start_now_changes_nothing() -> None:
+    family = Family()
+    family.child.start_if_due(0.0)
+    family.settled, family.possible = True, False
+    assert not family.child.start_beside()
+    assert (family.child.pid, family.child.up, family.child.incarnations) == (100, True, 1)
+
+
+def test_who_is_leaving_is_waited_for_and_signalled_too() -> None:
+    family = Family()
+    family.child.start_if_due(0.0)
+    assert family.child.start_beside()
+    old, new = family.born
+    family.child.signal(signal.SIGTERM)
+    assert (old.signals, new.signals) == ([signal.SIGTERM], [signal.SIGTERM])
+    new.status = 0
+    assert not family.child.wait(-1.0)
+    old.status = 0
+    assert family.child.wait(-1.0)
