@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
+SERVED = "127.0.0.1:8000"
+"""Where the documents say a server is."""
 DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")])
 
 

@@ -14,7 +14,7 @@ import openai
 import pytest
 from mcp.client.client import Client
 
-from documents import REPOSITORY
+from documents import REPOSITORY, SERVED, blocks
 from perfuse.evaluation.load import Server, serving
 from processes import wait_for
 
@@ -142,6 +142,16 @@ async def test_mcps_client_writes_plans_and_sends_feedback(url: str, mode: str) 
         assert told.structured_content["feedback_id"].startswith("fb_")
     assert steps == sorted(set(steps))
     assert steps
+
+
+@pytest.mark.parametrize("name", ["openai", "mcp"])
+def test_the_printed_scripts_run(server: Server, name: str) -> None:
+    (script,) = blocks(REPOSITORY / "docs" / "how-to" / f"{name}.md", "python")
+    here = script.replace(SERVED, f"127.0.0.1:{server.port}")
+    done = subprocess.run([sys.executable, "-c", here], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert CODE.strip() in done.stdout
+    assert name == "mcp" or "number * 2\n" in done.stdout
 
 
 @pytest.mark.parametrize(

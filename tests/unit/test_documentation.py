@@ -10,13 +10,18 @@ from pathlib import Path
 import pytest
 
 import perfuse.api.app  # noqa: F401 (all problem classes are loaded)
-from documents import DOCUMENTS, REPOSITORY, blocks, curl_lines, posted
+from documents import DOCUMENTS, REPOSITORY, SERVED, blocks, curl_lines, posted
 from perfuse.api.schemas import DiffuseText, PlanTrajectory
 from perfuse.config import ServeConfig
 from perfuse.wire import error_classes
 
 SCHEMAS = {"/diffuse": DiffuseText, "/plan": PlanTrajectory}
-SCRIPTS = [(document.name, script) for document in DOCUMENTS for script in blocks(document, "python")]
+SCRIPTS = [
+    (document.name, script)
+    for document in DOCUMENTS
+    for script in blocks(document, "python")
+    if SERVED not in script  # those run against a real server, in tests/e2e
+]
 COMMANDS = [command for document in DOCUMENTS for command in curl_lines(document)]
 
 
