@@ -34,6 +34,11 @@ def test_importing_it_loads_no_torch(module: str) -> None:
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0
 
 
+def test_a_front_starts_without_what_its_requests_seldom_need() -> None:
+    script = "import sys, perfuse.api.front; sys.exit(bool({'mcp', 'mcp_types', 'openai', 'yaml'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+
+
 def test_every_folder_with_code_is_a_package() -> None:
     folders = {file.parent for file in PACKAGE.rglob("*.py")}
     assert [str(folder) for folder in sorted(folders) if not (folder / "__init__.py").is_file()] == []

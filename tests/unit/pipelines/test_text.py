@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from perfuse.errors import CanvasTooLong, InvalidRequest, NothingToFill, PerfuseError, UnknownModel
 from perfuse.models.call import Call, Output
+from perfuse.models.canvas import settled_text
 from perfuse.models.tokenizer import EOS, MASK, NULL, TextTokenizer
 from perfuse.pipelines.alone import AloneRun, run_alone
 from perfuse.pipelines.text import WINDOW, TextModel, TextPipeline
@@ -232,6 +233,40 @@ def test_previews_show_drafts_that_are_not_verified_yet(tokenizer: TextTokenizer
     fill(pipeline, TextRequest(), on_preview=shown.append)
     told = tokenizer.decode(tokenizer.encode(CODE)[:WINDOW])
     assert str(shown[0].body["canvas"]) == told + "\u2591" * (48 - WINDOW)
+
+
+@given(
+    sampler=st.sampled_from(["auto", "entropy", "threshold", "low_confidence", "ancestral"]),
+    temperature=st.sampled_from([0.0, 1.5]),
+    seed=st.integers(0, 9),
+)
+def test_what_a_preview_says_is_settled_never_changes(
+    tokenizer: TextTokenizer, sampler: str, temperature: float, seed: int
+) -> None:
+    shown: list[Preview] = []
+    _, pipeline = build(tokenizer, sure=6.0, fall=0.05, lies=frozenset({3, 20}))
+    request = TextRequest(sampler=sampler, temperature=temperature, seed=seed, n=2)  # type: ignore[arg-type]
+    outputs = fill(pipeline, request, on_preview=shown.append).outputs
+    for index, output in enumerate(outputs):
+        told = [preview.body["settled"][index] for preview in shown]  # type: ignore[index]
+        for before, after in zip(told, [*told[1:], output.fill], strict=True):
+            assert after.startswith(before)
+        assert told[-1] == output.fill
+
+
+def test_settled_text_does_not_end_inside_a_character(tokenizer: TextTokenizer) -> None:
+    bear = tokenizer.encode("a\N{BEAR FACE}b")
+    begun = [settled_text(tokenizer, [*bear[:count], MASK]) for count in range(len(bear) + 1)]
+    assert begun == ["", *["a"] * (len(bear) - 2), "a\N{BEAR FACE}", "a\N{BEAR FACE}b"]
+    assert settled_text(tokenizer, [*bear[:2], NULL]) == "a\N{REPLACEMENT CHARACTER}"  # it ends there for good
+
+
+def test_tokens_are_counted_without_marks(tokenizer: TextTokenizer) -> None:
+    _, pipeline = build(tokenizer)
+    request = TextRequest(prompt="Double every value.", suffix="# end", n=2)
+    result = fill(pipeline, request)
+    assert result.given_tokens == sum(map(len, tokenizer.encode_batch([request.prompt, request.suffix])))
+    assert [output.tokens for output in result.outputs] == [len(tokenizer.encode(CODE))] * 2
 
 
 def test_models_are_chosen_by_name_or_by_name_and_version(tokenizer: TextTokenizer) -> None:
