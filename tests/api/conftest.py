@@ -187,7 +187,11 @@ def inbox(tmp_path: Path) -> SqliteInbox:
 def serve(pool: ScriptedPool, ledger: MemoryLedger, inbox: SqliteInbox) -> Serve:
     @asynccontextmanager
     async def serving(
-        *, keys: bool = False, base_url: str = "http://127.0.0.1:8000", evolution: Worker | None = None
+        *,
+        keys: bool = False,
+        base_url: str = "http://127.0.0.1:8000",
+        evolution: Worker | None = None,
+        console: bool = True,
     ) -> AsyncIterator[httpx2.AsyncClient]:
         app = create_app(
             pool=pool,
@@ -197,6 +201,7 @@ def serve(pool: ScriptedPool, ledger: MemoryLedger, inbox: SqliteInbox) -> Serve
             keyring=Keyring(KEYS if keys else ()),
             max_body_bytes=LIMIT,
             evolution=evolution,
+            console=console,
         )
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url=base_url) as client:
             client.app = app

@@ -1,107 +1,69 @@
 // The console: four views of one server, chosen by the fragment of the address.
-import { get, hasKey, useKey } from "./http.js";
-import { all, complain, facts, figure, find, make } from "./elements.js";
+import { get, useKey } from "./http.js";
+import { all, complain, figure, find } from "./elements.js";
 import { learningView } from "./learning.js";
 import { planView } from "./plan.js";
 import { serverView } from "./server.js";
 import { textView } from "./text.js";
 
 const POLL_MS = 2000;
-const NAMES = ["text", "plan", "learning", "server"];
-const views = {
-  text: textView(find("#text")), plan: planView(find("#plan")),
-  learning: learningView(find("#learning")), server: serverView(find("#server")),
-};
-let current = "";
-
-/** Has the view on show ask for what it shows; a refusal stands in the view. */
-async function load() {
-  const { load: wanted, problem = find(`#${current} .problem`) } = views[current];
+const views = { text: textView(find("#text")), plan: planView(find("#plan")),
+  learning: learningView(find("#learning")), server: serverView(find("#server")) };
+let [current, told] = ["text", null];
+/** Has the view on show ask for what it shows; a refusal stands in the view until it works again. */
+async function load(id) {
+  const problem = find(`#${current} .problem`);
   try {
-    await wanted?.();
-    if (problem.dataset.of === "load") complain(problem, null);
+    await views[current].load?.(id);
+    if (told === problem) told = complain(problem, null);
   } catch (error) {
-    complain(problem, error);
-    problem.dataset.of = "load";
+    complain(told = problem, error);
   }
 }
-
-async function route() {
+function route() {
   const [name, id] = location.hash.slice(1).split("/");
-  current = NAMES.includes(name) ? name : "text";
-  for (const each of NAMES) find(`#${each}`).hidden = each !== current;
-  for (const link of all("nav a")) link.toggleAttribute("aria-current", link.hash === `#${current}`);
+  if (name in views) current = name;
+  for (const each of Object.keys(views)) find(`#${each}`).hidden = each !== current;
+  for (const link of all("nav a")) link.ariaCurrent = link.hash === `#${current}` ? "page" : null;
   document.title = `${find(`#${current} h1`).textContent} · perfuse`;
-  if (id && current === "learning") await views.learning.choose(id);
-  await load();
+  return load(id);
 }
-
-async function status() {
+async function poll() {
   const [mark, text] = find("#status").children;
   try {
-    const ready = await get("readyz");
-    const backlog = current === "server" ? "" : `, ${figure(await views.server.backlog())} s backlog`;
-    mark.className = "good";
-    text.textContent = `${ready.status}${backlog}`;
+    const [{ status }, backlog] = await Promise.all([get("readyz"), views.server.read()]);
+    [mark.className, text.textContent] = ["good", `${status}, queue ${figure(backlog)} s`];
   } catch (error) {
-    mark.className = "bad";
-    text.textContent = error.body?.title.toLowerCase() ?? "fault";
+    [mark.className, text.textContent] = ["bad", (error.body?.title ?? "fault of this page").toLowerCase()];
   }
-}
-
-async function poll() {
-  if (!document.hidden) {
-    await status();
-    if (current === "server" || current === "learning") await load();
-  }
+  if (current === "server" || current === "learning") await load();
   setTimeout(poll, POLL_MS);
 }
-
 function theme(wanted) {
   document.documentElement.dataset.theme = wanted;
   find("#theme").textContent = `Theme: ${wanted}`;
   localStorage.setItem("theme", wanted);
 }
-const turn = () => theme({ auto: "light", light: "dark", dark: "auto" }[document.documentElement.dataset.theme]);
 
-const KEYS = [
-  ["1 2 3 4", "views: Text, Plan, Learning, Server"], ["Ctrl Enter", "fill, or plan"], ["Escape", "cancel what runs"],
-  ["A R C", "accept, reject, correct the answer"], ["T", "theme: auto, light, dark"], ["K", "API key"], ["?", "this list"],
-];
-const single = {
-  1: () => { location.hash = "text"; }, 2: () => { location.hash = "plan"; },
-  3: () => { location.hash = "learning"; }, 4: () => { location.hash = "server"; },
-  a: () => views[current].judge?.say("accept"), r: () => views[current].judge?.say("reject"),
-  c: () => views[current].judge?.say("correct"), t: turn,
-  k: () => find("#key-open").click(), "?": () => find("#keys-open").click(),
+const say = (verdict) => () => views[current].judge?.say(verdict);
+const keys = {
+  ...Object.fromEntries(all("nav a").map((link, i) => [i + 1, () => link.click()])),
+  a: say("accept"), r: say("reject"), c: say("correct"), t: () => find("#theme").click(),
+  k() { find("#key").hidden = false; find("#key").focus(); },
 };
-
 document.addEventListener("keydown", (event) => {
-  if (find("dialog[open]")) return;
-  const typing = event.target.closest("input:not([type=radio], [type=checkbox], [type=range]), textarea, select");
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
-    const form = event.target.closest("form");
-    if (form && form !== find("#revoke")) { event.preventDefault(); form.requestSubmit(); } else views[current].submit?.();
-  } else if (event.key === "Escape") {
-    views[current].cancel?.();
-  } else if (!typing && find("#single").checked && !event.ctrlKey && !event.altKey && !event.metaKey) {
-    const does = single[event.key.toLowerCase()];
-    if (does) { event.preventDefault(); does(); }
-  }
+  const typing = event.target.closest("textarea, select, input:not([type=radio], [type=checkbox], [type=range])");
+  const chord = event.ctrlKey || event.metaKey || event.altKey;
+  let act = typing || chord || !find("#single").checked ? undefined : keys[event.key.toLowerCase()];
+  if (event.key === "Escape") act = views[current].cancel;
+  if (event.key === "Enter" && chord) act = () => (event.target.form ?? find(`#${current} .ask`))?.requestSubmit();
+  if (act) event.preventDefault();
+  act?.();
 });
-
-find("#theme").addEventListener("click", turn);
-find("#keys-open").addEventListener("click", () => find("#keys-box").showModal());
-find("#key-open").addEventListener("click", () => find("#key-box").showModal());
-find("#key-box").addEventListener("close", () => {
-  const field = find("#key-box input");
-  useKey(find("#key-box").returnValue === "use" ? field.value : "");
-  field.value = "";
-  find("#key-open").textContent = hasKey() ? "Key: set" : "Key";
-  load();
-});
-facts(find("#keys-box .facts"), KEYS.map(([keys, does]) => [does, make("span", {}, ...keys.split(" ").map((each) => make("kbd", {}, each)))]));
+find("#theme").onclick = () => theme({ auto: "light", light: "dark", dark: "auto" }[document.documentElement.dataset.theme]);
+find(".tools").onsubmit = (event) => event.preventDefault();
+find("#key").onchange = ({ target }) => { useKey(target.value); load(); };
 window.addEventListener("hashchange", route);
 theme(localStorage.getItem("theme") ?? "auto");
-route();
+await route();
 poll();

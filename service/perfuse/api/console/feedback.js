@@ -1,80 +1,58 @@
-// Feedback on an answer: accepted, rejected, or corrected with tests.
+// Feedback on an answer: accepted, rejected, or corrected, with tests.
 import { Problem, post } from "./http.js";
 import { all, complain, find } from "./elements.js";
-
 /** Tests as a person writes them, `[2, 3] -> 5` or `[null] raises TypeError`, as the cases of a verifier. */
-export function cases(text) {
-  return text.split("\n").filter((line) => line.trim()).map((line, i) => {
-    const [, args, sign, rest] = /^(.*?\])\s*(->|→|raises)\s*(.+)$/.exec(line.trim()) ?? [];
+function cases(text) {
+  return text.split("\n").filter((line) => line.trim()).map((line) => {
+    const [, args, sign, rest] = /^\s*(\[.*\])\s*(->|raises)\s*(.+?)\s*$/.exec(line) ?? [];
     try {
-      return sign === "raises" ? { args: JSON.parse(args), raises: rest.trim() } : { args: JSON.parse(args), expected: JSON.parse(rest) };
+      return { args: JSON.parse(args), ...(sign === "raises" ? { raises: rest } : { expected: JSON.parse(rest) }) };
     } catch {
-      throw new Problem({ title: "Test not understood", detail: `line ${i + 1}: ${line}`, hint: "write [2, 3] -> 5 with JSON on both sides" });
+      const hint = "write [2, 3] -> 5, or [null] raises TypeError; both sides are JSON";
+      throw new Problem({ title: "Test not understood", detail: line.trim(), field: "/tests", hint });
     }
   });
 }
-
-/** The form under an answer. `open` says which generation it is about, `output` which of its outputs. */
-export function feedback(root) {
-  root.append(find("#feedback-parts").content.cloneNode(true));
-  const form = find("form", root);
-  const [problem, status, correction] = [find(".problem", root), find("[role=status]", root), find(".correction", root)];
-  const field = (name) => form.elements[name];
-  let about = null;
-
+/** The form under an answer. */
+export function feedback(form) {
+  const [problem, status, details] = [find(".problem", form), find("[role=status]", form), find(".correction", form)];
+  const { source, tests, entry_point: entry, correction } = form.elements;
+  const correct = find("[value=correct]", form);
+  let answer = null;
   async function send(verdict, words) {
-    complain(problem, null, form);
     status.textContent = "";
-    if (!about || !field("source").reportValidity()) return;
+    if (!source.reportValidity()) return;
     try {
-      const body = { generation_id: about.data.id, output: about.output, source: field("source").value, ...verdict() };
-      const { feedback_id: id } = await post("feedback", body);
-      status.textContent = `${words}: kept as ${id}`;
+      const kept = await post("feedback", { generation_id: answer.id, source: source.value, ...verdict() });
+      complain(problem, null, form);
+      status.textContent = `${words}; kept as ${kept.feedback_id}.`;
     } catch (error) {
       complain(problem, error, form);
     }
   }
-
   function corrected() {
-    const tests = cases(field("tests").value);
-    const verifier = { kind: "python_tests", entry_point: field("entry_point").value, cases: tests };
-    return { correction: field("correction").value, ...(tests.length ? { verifier } : {}) };
+    const verifier = { kind: "python_tests", entry_point: entry.value, cases: cases(tests.value) };
+    return { correction: correction.value, ...(verifier.cases.length && { verifier }) };
   }
-
   function unfold(open) {
-    correction.hidden = !open;
-    find("[data-says=correct]", form).setAttribute("aria-expanded", open);
-    if (open) field("correction").focus();
+    [details.hidden, correct.ariaExpanded] = [!open, String(open)];
+    if (open) correction.focus();
   }
-
-  const says = {
+  const say = {
     accept: () => send(() => ({ accepted: true }), "Accepted"),
     reject: () => send(() => ({ accepted: false }), "Rejected"),
-    correct: () => unfold(correction.hidden),
+    correct: () => correct.hidden || unfold(details.hidden),
   };
-  for (const button of all("[data-says]", form)) button.addEventListener("click", says[button.dataset.says]);
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    if (!correction.hidden) send(corrected, "Corrected");
-  });
-
-  const fill = () => {
-    const text = about.data.outputs?.[about.output].text;
-    find("[data-says=correct]", form).hidden = text === undefined; // plans are accepted or rejected
-    field("correction").value = text ?? "";
-    field("entry_point").value = /def\s+(\w+)/.exec(text)?.[1] ?? "";
-  };
-  return {
-    close() { about = null; root.hidden = true; unfold(false); },
-    open(data) {
-      about = { data, output: 0 };
-      root.hidden = !data.recorded;
-      status.textContent = "";
-      field("tests").value = "";
-      complain(problem, null, form);
-      fill();
-    },
-    output(i) { if (about) { about.output = i; fill(); } },
-    say(what) { if (about && !find(`[data-says=${what}]`, form).hidden) says[what](); },
-  };
+  for (const each of all("[type=button]", form)) each.onclick = say[each.value];
+  form.onsubmit = (event) => { event.preventDefault(); send(corrected, "Correction sent"); };
+  /** Makes the form speak of an answer; null: of none. A plan is accepted or rejected, not corrected. */
+  function about(wanted) {
+    answer = wanted?.recorded ? wanted : null;
+    unfold(false);
+    complain(problem, null, form);
+    correction.value = wanted?.outputs?.[0].text ?? "";
+    [form.hidden, correct.hidden, status.textContent, tests.value] = [!answer, !correction.value, "", ""];
+    entry.value = /def\s+(\w+)/.exec(correction.value)?.[1] ?? "";
+  }
+  return { about, say: (verdict) => answer && say[verdict]() };
 }

@@ -1,119 +1,78 @@
-// Plans: drawn on their maze, x downwards and y to the right, as the layouts are written.
+// Plans, drawn on their maze with x downwards and y to the right, as the layouts are written.
 import { get } from "./http.js";
-import { calm, draw, figure, find, make, percent, said } from "./elements.js";
-import { asking, film } from "./generate.js";
-import { MAZES } from "./mazes.js";
-
-const LOW = -0.7;
-const BALL = 0.1;
+import { all, calm, draw, figure, find, make } from "./elements.js";
+import { generating } from "./generate.js";
+/** Walls are #. Cell (r, c) covers r - 0.7 to r + 0.3 m in x, and likewise in y. */
+const MAZES = {
+  "maze2d-umaze": "##### #GOO# ###O# #OOO# #####",
+  "maze2d-medium": "######## #OO##OO# #OO#OOO# ##OOO### #OO#OOO# #O#OO#O# #OOO#OG# ########",
+  "maze2d-large": "############ #OOOO#OOOOO# #O##O#O#O#O# #OOOOOO#OOO# #O####O###O# #OO#O#OOOOO# ##O#O#O#O### "
+    + "#OO#OOO#OGO# ############",
+};
+const [LOW, BALL] = [-0.7, 0.1];
 const line = (points) => points.map(([x, y], i) => `${i ? "L" : "M"}${y.toFixed(3)} ${x.toFixed(3)}`).join("");
-
-/** The walls of a maze, with its metres along the upper and left wall. */
-function walls(layout) {
-  const cells = layout.flatMap((row, r) => [...row].map((tile, c) => (tile === "#" ? `M${c + LOW} ${r + LOW}h1v1h-1z` : "")));
-  const ticks = [
-    ...layout.map((_, r) => draw("text", { x: LOW + 0.3, y: r, class: "tick" }, String(r))).slice(1, -1),
-    ...[...layout[0]].map((_, c) => draw("text", { x: c, y: LOW + 0.35, class: "tick" }, String(c))).slice(1, -1),
-    draw("text", { x: LOW + 0.3, y: LOW + 0.35, class: "tick" }, "m"),
-  ];
-  return [draw("path", { d: cells.join(""), class: "walls" }), ...ticks];
+/** The ball that follows a trajectory in real time, or lies at its end where motion is unwelcome. */
+function driven({ dt, states }) {
+  const [x, y] = states.at(-1);
+  const move = (attributeName, axis) => draw("animate", { attributeName, begin: "indefinite",
+    values: states.map((state) => state[axis].toFixed(3)).join(";"), dur: `${dt * states.length}s` });
+  return draw("circle", { r: BALL, cx: y, cy: x, class: "ball" }, ...(calm() ? [] : [move("cx", 1), move("cy", 0)]));
 }
-
 export function planView(view) {
-  const form = find("#plan-form");
-  const maze = find("#maze", view);
-  const field = (name) => form.elements[name];
-  const number = (name) => field(name).valueAsNumber || 0;
-  const layer = { candidates: draw("g"), chosen: draw("path", { class: "chosen" }), marks: draw("g"), ball: draw("circle", { r: BALL, class: "ball" }) };
-  let result = null;
-  let driven = 0;
-
-  function marks() {
-    const [gx, gy, sx, sy] = ["goal_x", "goal_y", "x", "y"].map(number);
-    layer.marks.replaceChildren(
-      draw("circle", { cx: gy, cy: gx, r: Math.max(number("tolerance"), 0), class: "reach" }),
-      draw("path", { d: `M${gy - 0.12} ${gx}h.24M${gy} ${gx - 0.12}v.24`, class: "goal" }),
-      draw("circle", { cx: sy, cy: sx, r: BALL, class: "start" }));
+  const [maze, plans, marks] = [find("#maze", view), draw("g"), draw("g")];
+  function show({ candidates = [], trajectory, status }) {
+    const stroke = (points, kind) => draw("path", { d: line(points), class: kind });
+    plans.replaceChildren(...candidates.map((plan) => stroke(plan, "candidate")));
+    if (trajectory) {
+      plans.append(stroke(trajectory.states, status === "verified" ? "chosen" : "chosen open"), driven(trajectory));
+      all("animate", plans).forEach((each) => each.beginElement());
+    }
   }
-
-  function clear() {
-    cancelAnimationFrame(driven);
-    result = null;
-    layer.candidates.replaceChildren();
-    layer.chosen.setAttribute("d", "");
-    layer.ball.setAttribute("visibility", "hidden");
-  }
-
-  function build() {
-    const layout = MAZES[field("environment").value] ?? ["#"];
-    maze.setAttribute("viewBox", `${LOW} ${LOW} ${layout[0].length} ${layout.length}`);
-    clear();
-    marks();
-    maze.replaceChildren(...walls(layout), layer.marks, layer.candidates, layer.chosen, layer.ball);
-  }
-
-  /** The ball along the chosen trajectory, in real time. */
-  function drive({ dt, states }) {
-    const begun = performance.now();
-    const frame = (now) => {
-      const i = calm() ? states.length - 1 : Math.min(states.length - 1, Math.floor((now - begun) / 1000 / dt));
-      layer.ball.setAttribute("visibility", "visible");
-      layer.ball.setAttribute("cx", states[i][1]);
-      layer.ball.setAttribute("cy", states[i][0]);
-      if (i < states.length - 1) driven = requestAnimationFrame(frame);
-    };
-    cancelAnimationFrame(driven);
-    driven = requestAnimationFrame(frame);
-  }
-
-  const reel = film(find(".film", view), (frame) => {
-    const plans = frame.candidates ?? [];
-    if (frame.candidates) layer.candidates.replaceChildren(...plans.map((plan) => draw("path", { d: line(plan), class: "candidate" })));
-    layer.chosen.setAttribute("d", frame.trajectory ? line(frame.trajectory.states) : "");
-    layer.chosen.classList.toggle("unproven", frame.status !== "verified");
-    if (frame.trajectory) drive(frame.trajectory);
-    else layer.ball.setAttribute("visibility", "hidden");
-  }, 180);
-
-  const generation = asking({
-    view, path: "plan",
-    ask() {
-      const { environment, x, y, vx, vy, goal_x, goal_y, tolerance, ...options } = said(form);
-      return { domain: "trajectory", environment, state: [x, y, vx, vy], goal: { position: [goal_x, goal_y], tolerance }, ...options };
-    },
-    begin() { clear(); reel.clear(); },
-    step: reel.add,
-    finish(answer) {
-      result = answer;
-      reel.add({ candidates: reel.last()?.candidates, trajectory: answer.trajectory, status: answer.status });
-    },
-    describe: ({ status, candidates, verification, trajectory, steps_done: steps }) => [
+  const { form, ...generation } = generating({
+    view, path: "plan", pace: 200, show,
+    ask: ({ x, y, vx, vy, gx, gy, reach, ...options }) =>
+      ({ domain: "trajectory", state: [x, y, vx, vy], goal: { position: [gx, gy], tolerance: reach }, ...options }),
+    begin: () => show({}),
+    finish: (result, reel) => reel.add({ ...result, candidates: reel.last()?.candidates }),
+    describe: ({ status, candidates, verification: { arrival_step: step, violations }, trajectory }) => [
       ["Status", make("span", { className: status === "verified" ? "good" : "warn" }, status)],
-      ["Arrival", verification.arrival_step === null ? "never" : `${figure(verification.arrival_step * trajectory.dt)} s, step ${verification.arrival_step}`],
-      ["Valid candidates", `${candidates.valid} of ${candidates.sampled}, ${percent(candidates.valid / candidates.sampled)}`],
-      ["Collision free", verification.collision_free ? "yes" : "no"],
-      ["Violations", verification.violations.slice(0, 3).join("; ")],
-      ["Steps", String(steps)],
+      ["Arrival", step === null ? "never" : `after ${figure(step * trajectory.dt)} s`],
+      ["Valid", `${candidates.valid} of ${candidates.sampled}`], ["Violations", violations.slice(0, 3).join("; ")],
     ],
   });
-
-  maze.addEventListener("click", (event) => {
-    const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(maze.getScreenCTM().inverse());
-    const names = field("sets").value === "goal" ? ["goal_x", "goal_y"] : ["x", "y"];
-    field(names[0]).value = at.y.toFixed(2);
-    field(names[1]).value = at.x.toFixed(2);
-    clear();
-    marks();
-  });
-  form.addEventListener("input", () => { if (!result) marks(); });
-  field("environment").addEventListener("change", build);
-
-  /** Environments are those with a planner among the models. */
+  const { environment } = form.elements;
+  function mark() {
+    const [x, y, gx, gy, reach] = ["x", "y", "gx", "gy", "reach"].map((name) => form.elements[name].valueAsNumber || 0);
+    marks.replaceChildren(draw("circle", { cx: gy, cy: gx, r: Math.max(reach, 0), class: "reach" }),
+      draw("path", { d: `M${gy - 0.1} ${gx}h.2M${gy} ${gx - 0.1}v.2`, class: "goal" }),
+      draw("circle", { cx: y, cy: x, r: BALL, class: "start" }));
+  }
+  function build() {
+    const rows = (MAZES[environment.value] ?? "#").split(" ");
+    const columns = [...rows[0]];
+    const wall = (r) => (tile, c) => (tile === "#" ? `M${c + LOW} ${r + LOW}h1v1h-1z` : "");
+    const tick = (x, y, text) => draw("text", { x, y, class: "tick" }, String(text));
+    maze.setAttribute("viewBox", `${LOW} ${LOW} ${columns.length} ${rows.length}`);
+    maze.replaceChildren(draw("path", { d: rows.flatMap((row, r) => [...row].map(wall(r))).join(""), class: "walls" }),
+      tick(-0.2, -0.2, "x↓ y→"), ...rows.map((_, r) => tick(-0.2, r, r)).slice(1, -1),
+      ...columns.map((_, c) => tick(c, -0.2, c)).slice(1, -1), marks, plans);
+    show({});
+    mark();
+  }
+  maze.onclick = ({ clientX, clientY }) => {
+    const at = new DOMPoint(clientX, clientY).matrixTransform(maze.getScreenCTM().inverse());
+    const which = form.elements.sets.value === "goal" ? "g" : "";
+    [form.elements[`${which}x`].value, form.elements[`${which}y`].value] = [at.y.toFixed(2), at.x.toFixed(2)];
+    show({});
+    mark();
+  };
+  [form.oninput, environment.onchange] = [mark, build];
+  /** The environments are those with a planner among the models. */
   async function load() {
     const { models } = await get("models");
-    const names = models.filter((model) => model.modality === "trajectory").map((model) => model.name.split("@")[0]);
-    if (names.join() === [...field("environment").options].map((option) => option.value).join()) return;
-    field("environment").replaceChildren(...names.map((name) => make("option", {}, name)));
+    const names = models.filter(({ modality }) => modality === "trajectory").map(({ name }) => name.split("@")[0]);
+    if (names.join() === [...environment.options].map((each) => each.value).join()) return;
+    environment.replaceChildren(...names.map((name) => make("option", {}, name)));
     build();
   }
   return { ...generation, load };

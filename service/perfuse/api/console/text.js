@@ -1,100 +1,51 @@
 // Text: the canvas as it fills.
-import { all, figure, find, make, said } from "./elements.js";
-import { asking, film } from "./generate.js";
+import { button, find, make } from "./elements.js";
+import { generating } from "./generate.js";
 
-const MASK = "░";
-const EXAMPLES = [
-  ["Write a function", { prompt: "Given numbers, keep those that are even, double each one and return them sorted." }],
-  ["Write a longer one", {
-    prompt: "Find the first word with more than 4 letters, put an exclamation mark after it and return it; without one return None.",
-  }],
-  ["Fill a gap", {
-    prefix: "def sorted_doubled(numbers):\n    return sorted(", suffix: " for number in numbers)\n", length: "12",
-  }],
-  ["Place by place, by entropy", {
-    prompt: "Given words, keep those longer than 3 letters and return them in upper case.", sampler: "entropy",
-  }],
-];
-
-/** How many characters two texts have in common from the front. */
-function shared(a, b) {
-  let i = 0;
-  while (i < a.length && i < b.length && a[i] === b[i]) i++;
-  return i;
-}
-
-/** The canvas in runs of equal kind: given by the request, masked, written in this step, or settled before. */
+const EXAMPLES = {
+  "A function": { prompt: "Given numbers, keep those that are even, double each one and return them sorted." },
+  "A loop": { prompt: "Find the first word with more than 4 letters, put an exclamation mark after it and return it; "
+    + "without one return None." },
+  "A gap": { prefix: "def sorted_doubled(numbers):\n    return sorted(", suffix: " for number in numbers)\n", length: 12 },
+  "By entropy": { prompt: "Given words, keep those longer than 3 letters and return them sorted.", sampler: "entropy" },
+};
+/** The canvas in runs of one kind: given by the request, masked, fresh in this frame, or settled before. */
 function runs(canvas, before, { prefix = "", suffix = "" }) {
-  const front = before === undefined ? canvas.length : shared(canvas, before);
-  const turn = (text) => [...text].reverse().join("");
-  const back = canvas.length - (before === undefined ? 0 : shared(turn(canvas), turn(before)));
+  let [front, back] = [0, 0];
+  while (front < canvas.length && canvas[front] === before[front]) front++;
+  while (back < canvas.length - front && canvas.at(-1 - back) === before.at(-1 - back)) back++;
   const kind = (i) => {
-    if (canvas[i] === MASK) return "masked";
     if (i < prefix.length || i >= canvas.length - suffix.length) return "given";
-    return i >= front && i < back ? "fresh" : "settled";
+    return canvas[i] === "░" ? "masked" : i >= front && i < canvas.length - back ? "fresh" : "settled";
   };
   const found = [];
   for (let i = 0; i < canvas.length; i++) {
-    const last = found.at(-1);
-    if (last?.kind === kind(i)) last.text += canvas[i];
-    else found.push({ kind: kind(i), text: canvas[i] });
+    if (found.at(-1)?.className === kind(i)) found.at(-1).textContent += canvas[i];
+    else found.push({ className: kind(i), textContent: canvas[i], ariaHidden: kind(i) === "masked" ? "true" : null });
   }
   return found;
 }
-
 export function textView(view) {
-  const [canvas, outputs, empty] = [find("#canvas", view), find("#outputs", view), find(".empty", view)];
-  const form = find("#text-form");
+  const [canvas, empty] = [find("#canvas", view), find(".empty", view)];
   let given = {};
-  const reel = film(find(".film", view), (frame, before) => {
-    canvas.replaceChildren(...runs(frame.canvas, before ? before.canvas : "", given)
-      .map(({ kind, text }) => make("span", { className: kind, ariaHidden: kind === "masked" ? "true" : null }, text)));
-  }, 160);
-
-  function choose(result, i) {
-    all("button", outputs).forEach((button, k) => button.setAttribute("aria-pressed", k === i));
-    canvas.replaceChildren(...runs(result.outputs[i].text, undefined, given)
-      .map(({ kind, text }) => make("span", { className: kind }, text)));
-    generation.judge.output(i);
-  }
-
-  const generation = asking({
-    view, path: "diffuse",
-    ask: () => ({ modality: "text", ...said(form) }),
+  const generation = generating({
+    view, path: "diffuse", pace: 180,
+    ask: (fields) => ({ modality: "text", ...fields }),
     begin(body) {
       given = body;
-      empty.hidden = outputs.hidden = true;
-      outputs.hidden = true;
+      [empty.hidden, canvas.hidden] = [true, false];
       canvas.replaceChildren();
-      reel.clear();
     },
-    step: reel.add,
-    finish(result) {
-      const text = result.outputs[0].text;
-      if (reel.last()?.canvas !== text) reel.add({ canvas: text });
-      outputs.hidden = result.outputs.length < 2;
-      outputs.replaceChildren(...result.outputs.map((output, i) => {
-        const button = make("button", { type: "button" }, `Output ${i + 1}`, make("small", {}, figure(output.confidence)));
-        button.addEventListener("click", () => choose(result, i));
-        button.setAttribute("aria-pressed", i === 0);
-        return button;
-      }));
+    show(frame, before) {
+      canvas.replaceChildren(...runs(frame.canvas, before?.canvas ?? "", given).map((run) => make("span", run)));
     },
-    describe: ({ outputs: [first], steps_done: steps }) => [
-      ["Finished", { complete: "complete", deadline: "at the deadline", length: "at the length", syntax: "invalid syntax" }[first.finish_reason]],
-      ["Forwards", String(first.forwards)],
-      ["Steps", String(steps)],
-    ],
+    finish({ outputs: [{ text }] }, reel) { if (reel.last()?.canvas !== text) reel.add({ canvas: text }); },
+    describe: ({ outputs: [first] }) => [["Finished", first.finish_reason], ["Forwards", String(first.forwards)]],
   });
-
-  find("#examples", view).append(...EXAMPLES.map(([name, fields]) => {
-    const button = make("button", { type: "button" }, name);
-    button.addEventListener("click", () => {
-      form.reset();
-      for (const [field, value] of Object.entries(fields)) form.elements[field].value = value;
-      generation.submit();
-    });
-    return make("li", {}, button, make("span", {}, fields.prompt ?? "between `sorted(` and `for number in numbers)`"));
-  }));
+  find("#examples", view).append(...Object.entries(EXAMPLES).map(([name, fields]) => make("li", {}, button(name, () => {
+    generation.form.reset();
+    for (const [field, value] of Object.entries(fields)) generation.form.elements[field].value = value;
+    generation.form.requestSubmit();
+  }), make("span", {}, fields.prompt ?? `${fields.prefix} … ${fields.suffix}`))));
   return generation;
 }
