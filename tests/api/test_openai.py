@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 
 import httpx2
+import openai
 import pytest
 from pydantic import TypeAdapter
 
@@ -178,6 +180,7 @@ UNSUPPORTED = [
     ("user", "agent-7", None),
     ("metadata", {"a": "b"}, None),
     ("stepz", 3, None),
+    ("a/b~c", 3, None),
 ]
 UNSUPPORTED_COMPLETION = [("best_of", 2, "1"), ("logprobs", 3, None), ("messages", [], None)]
 UNSUPPORTED_CHAT = [
@@ -295,7 +298,9 @@ async def test_a_bad_value_is_refused_by_name(client: httpx2.AsyncClient, pool, 
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        (b"{", "the body is not JSON: Input data was truncated"),
+        (b"{", "the body is not JSON: EOF while parsing an object at line 1 column 1"),
+        (b'{"a":' + b"[" * 5000, "the body is not JSON: recursion limit exceeded at line 1 column 206"),
+        (b'{"n":NaN}', "the body is not JSON: expected value at line 1 column 6"),
         (b"[]", "the body is not a JSON object"),
         (b'{"a":"\xff"}', "the body is not UTF-8: byte 6 is 0xff"),
     ],
@@ -465,6 +470,22 @@ async def test_a_restarted_generation_that_says_something_else_is_an_error(clien
         "generation_failed",
         "server_error",
     )
+
+
+@BOTH
+async def test_openais_client_waits_as_long_as_it_is_told(client, pool, path: str, body: dict) -> None:
+    full = Overloaded("full", retry_after=0.4)
+    refusals = iter([full, full, None])
+    pool.refusal = lambda: next(refusals)
+    official = openai.AsyncOpenAI(base_url="http://127.0.0.1:8000/v1", api_key="none", http_client=client)
+    resource = official.completions if path == "/v1/completions" else official.chat.completions
+    with pytest.raises(openai.RateLimitError) as raised:
+        await official.with_options(max_retries=0).post(path.removeprefix("/v1"), body=body, cast_to=object)
+    assert (raised.value.code, raised.value.response.headers["retry-after"]) == ("rate_limit_exceeded", "1")
+    began = time.monotonic()
+    answer = await resource.create(**body)
+    assert time.monotonic() - began >= 1.0
+    assert answer.usage.total_tokens == 5
 
 
 @BOTH

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
@@ -72,7 +73,9 @@ class Offer:
         if unknown or missing:
             errors = [FieldError(f"/{name}", "unknown argument") for name in unknown]
             raise InvalidFields([*errors, *(FieldError(f"/{name}", "this argument is required") for name in missing)])
-        return await self.run(request, msgspec.json.encode({**(self.fixed or {}), **arguments}), on_event)
+        # unlike msgspec it writes whatever JSON a message can hold; our own parser then refuses it
+        raw = json.dumps({**(self.fixed or {}), **arguments}).encode()
+        return await self.run(request, raw, on_event)
 
 
 async def _diffuse(request: Request, raw: bytes, on_event: OnEvent | None) -> bytes:

@@ -10,9 +10,9 @@ from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
 import msgspec
 from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, from_json
 
-from perfuse.api.problems import MalformedBody, invalid_fields
+from perfuse.api.problems import MalformedBody, invalid_fields, pointer_of
 from perfuse.api.schemas import MAX_SEED, Body, DiffuseText, ModelName
 from perfuse.errors import UnsupportedField
 
@@ -192,8 +192,8 @@ def parsed(raw: bytes, kind: type[BodyT]) -> BodyT:
     """
     hint = "send one JSON object in UTF-8"
     try:
-        given = msgspec.json.decode(raw)
-    except msgspec.DecodeError as error:
+        given = from_json(raw, allow_inf_nan=False)
+    except ValueError as error:
         raise MalformedBody(f"the body is not JSON: {error}", hint=hint) from None
     if not isinstance(given, dict):
         raise MalformedBody("the body is not a JSON object", hint=hint)
@@ -210,8 +210,8 @@ def _neutral(kind: type[OpenAIBody], name: str, value: JsonValue) -> bool:
         return False
     allowed = kind.neutral.get(name)
     if allowed is None:
-        raise UnsupportedField(f"{name} is not supported here", field=f"/{name}", hint="leave it out")
+        raise UnsupportedField(f"{name} is not supported here", field=pointer_of((name,)), hint="leave it out")
     if not any(isinstance(value, bool) == isinstance(each, bool) and value == each for each in allowed):
         shown = " or ".join(msgspec.json.encode(each).decode() for each in allowed)
-        raise UnsupportedField(f"{name} is supported only as {shown}", field=f"/{name}", hint="leave it out")
+        raise UnsupportedField(f"{name} is supported only as {shown}", field=pointer_of((name,)), hint="leave it out")
     return True

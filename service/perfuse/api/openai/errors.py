@@ -90,4 +90,5 @@ def response_of(error: PerfuseError, kind: Kind) -> Response:
 def _parameter(pointer: str, kind: Kind) -> str | None:
     """A JSON pointer as OpenAI writes it: `messages[0].content`; None for the body itself."""
     known = PARAMETERS.get(kind, {}).get(pointer)
-    return known or _INDEX.sub(r"[\1]", pointer).lstrip("/").replace("/", ".") or None
+    path = _INDEX.sub(r"[\1]", pointer).lstrip("/").replace("/", ".")
+    return known or path.replace("~1", "/").replace("~0", "~") or None
