@@ -75,6 +75,7 @@ class Operation:
     description: str
     answer: str
     streams: bool
+    takes_body: bool
     places: list[Parameter] = field(default_factory=list)
     query: list[Parameter] = field(default_factory=list)
     fields: list[Parameter] = field(default_factory=list)
@@ -104,7 +105,7 @@ class Operation:
         return f"AsyncGenerator[{event}, None]" if asynchronous else f"Generator[{event}, None, None]"
 
     def body(self, *, stream: bool) -> dict[str, str]:
-        """Names of the body's fields and the expressions that are sent; empty: there is no body."""
+        """Names of the body's fields and the expressions that are sent."""
         said = {each.name: each.name for each in self.fields}
         if "idempotency_key" in said:
             said["idempotency_key"] = "idempotency_key or fresh_key()"
@@ -157,6 +158,7 @@ class Reader:
             description=said["description"],
             answer=self._answer(said["operationId"], content),
             streams="text/event-stream" in content,
+            takes_body="requestBody" in said,
             places=[self._parameter(each["name"], each["schema"], required=True) for each in placed],
             query=[
                 self._parameter(each["name"], {**each, **each["schema"]}, required=each["required"]) for each in asked
@@ -329,7 +331,7 @@ def main() -> int:
     check = parser.parse_args().check
     document = yaml.safe_load(DOCUMENT.read_text(encoding="utf-8"))
     differs = False
-    for name, source in (("models.py", models(document)), ("client.py", client(document))):
+    for name, source in (("client.py", client(document)), ("models.py", models(document))):
         wanted, file = formatted(name, source), PACKAGE / name
         there = file.read_text(encoding="utf-8") if file.exists() else ""
         if not check:

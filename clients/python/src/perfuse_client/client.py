@@ -411,6 +411,7 @@ class Client(Transport):
             "POST",
             f"/adapters/{segment(adapter_id)}/rollback",
             RollBackAnswer.model_validate_json,
+            body={},
             timeout=timeout,
         )
         return self._answer(call)
@@ -1120,6 +1121,7 @@ class AsyncClient(AsyncTransport):
             "POST",
             f"/adapters/{segment(adapter_id)}/rollback",
             RollBackAnswer.model_validate_json,
+            body={},
             timeout=timeout,
         )
         return await self._answer(call)
