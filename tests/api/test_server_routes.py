@@ -92,10 +92,12 @@ async def test_metrics_count_requests_and_show_the_engines(client: httpx2.AsyncC
 async def test_the_reference_page_loads_nothing_from_elsewhere(client: httpx2.AsyncClient) -> None:
     page = (await client.get("/docs")).text
     assert re.findall(r"(?:src|href|url)[=:] ?\"([^\"]+)\"", page) == [
+        "data:,",
         "/docs/swagger-ui.css",
         "/docs/swagger-ui-bundle.js",
-        "/openapi.json",
+        "/docs/start.js",
     ]
+    assert '{url: "/openapi.json",' in (await client.get("/docs/start.js")).text
     for asset, kind in (("swagger-ui.css", "text/css"), ("swagger-ui-bundle.js", "text/javascript")):
         answer = await client.get(f"/docs/{asset}")
         assert answer.headers["content-type"].startswith(kind)

@@ -62,7 +62,7 @@ document.addEventListener("keydown", (event) => {
 });
 find("#theme").onclick = () => theme({ auto: "light", light: "dark", dark: "auto" }[document.documentElement.dataset.theme]);
 find(".tools").onsubmit = (event) => event.preventDefault();
-find("#key").onchange = ({ target }) => { useKey(target.value); load(); };
+find("#key").onchange = ({ target }) => { useKey(target.value); target.blur(); load(); };
 window.addEventListener("hashchange", route);
 theme(localStorage.getItem("theme") ?? "auto");
 await route();

@@ -44,7 +44,7 @@ export function textView(view) {
   });
   find("#examples", view).append(...Object.entries(EXAMPLES).map(([name, fields]) => make("li", {}, button(name, () => {
     generation.form.reset();
-    for (const [field, value] of Object.entries(fields)) generation.form.elements[field].value = value;
+    for (const [field, value] of Object.entries(fields)) find(`[name=${field}]`, generation.form).value = value;
     generation.form.requestSubmit();
   }), make("span", {}, fields.prompt ?? `${fields.prefix} … ${fields.suffix}`))));
   return generation;
