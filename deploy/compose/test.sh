@@ -169,7 +169,7 @@ wait_healthy perfuse 60
 validate
 
 step "what holds it"
-inside python - <<'PYTHON'
+docker exec --interactive "$(container perfuse)" python - <<'PYTHON'
 import os
 from pathlib import Path
 
