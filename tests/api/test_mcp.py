@@ -22,6 +22,14 @@ MODES = pytest.mark.parametrize("mode", ["2026-07-28", "legacy"])
 PLAN = {"environment": "maze2d-umaze", "state": [1, 1, 0, 0], "goal": {"position": [3, 1]}}
 CALL = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "generate", "arguments": {"prompt": "p"}}}
 
+META = {
+    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+    "io.modelcontextprotocol/clientInfo": {"name": "t", "version": "1"},
+    "io.modelcontextprotocol/clientCapabilities": {},
+}
+LEGACY = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+MODERN = {**LEGACY, "mcp-protocol-version": "2026-07-28", "mcp-method": "tools/call", "mcp-name": "generate"}
+
 
 @asynccontextmanager
 async def connected(http: httpx2.AsyncClient, mode: str = "2026-07-28") -> AsyncIterator[Client]:
@@ -198,6 +206,25 @@ async def test_what_an_engine_refuses_is_for_the_agent_to_read(client: httpx2.As
         assert (said["code"], said["detail"]) == ("internal_error", "something failed that should not have")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "detail"),
+    [
+        ('{"prompt": "\\ud800"}', "the body is not JSON: unexpected end of hex escape at line 1 column 39"),
+        ('{"prompt": "p", "seed": 1' + "0" * 30 + "}", None),
+        ('{"prompt": "p", "temperature": NaN}', "/temperature: input should be a finite number, got nan"),
+        ('{"prompt": "p", "length": ' + "[" * 100 + "]" * 100 + "}", "/length: input should be a valid integer"),
+    ],
+)
+async def test_arguments_that_only_json_can_hold_are_refused(client, pool, arguments: str, detail: str | None) -> None:
+    message = json.dumps({**CALL, "params": {"name": "generate", "arguments": 0, "_meta": META}})
+    content = message.replace('"arguments": 0', f'"arguments": {arguments}')
+    answer = await client.post("/mcp", content=content, headers=MODERN)
+    said = json.loads(answer.json()["result"]["content"][0]["text"])
+    assert said["code"] in ("invalid_request", "malformed_body")
+    assert detail is None or said["detail"] == detail
+    assert not pool.asked
+
+
 @MODES
 async def test_an_unknown_tool_is_an_error_of_the_protocol(client: httpx2.AsyncClient, mode: str) -> None:
     async with connected(client, mode) as agent:
@@ -229,6 +256,14 @@ async def test_the_layers_in_front_refuse_as_for_other_routes(client: httpx2.Asy
     assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
     answer = await client.post("/mcp", content=b" " * 1_000_001, headers={"content-type": "application/json"})
     assert (answer.status_code, answer.json()["code"]) == (413, "payload_too_large")
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(40):
+            yield b" " * 50_000
+
+    for headers in (MODERN, LEGACY):
+        answer = await client.post("/mcp", content=pieces(), headers=headers)
+        assert (answer.status_code, answer.json()["code"]) == (413, "payload_too_large")
     answer = await client.get("/mcp")
     assert (answer.status_code, answer.headers["allow"], answer.json()["code"]) == (405, "POST", "method_not_allowed")
     assert not pool.asked
@@ -262,22 +297,8 @@ async def test_an_sdk_that_cannot_be_loaded_is_said_and_tried_again(client: http
 @MODES
 async def test_a_client_that_leaves_cancels_its_call(client: httpx2.AsyncClient, pool, mode: str) -> None:
     pool.gate = asyncio.Event()
-    version = {} if mode == "legacy" else {b"mcp-protocol-version": mode.encode()}
-    headers = {
-        b"host": b"127.0.0.1",
-        b"content-type": b"application/json",
-        b"accept": b"application/json, text/event-stream",
-        **version,
-    }
-    message = dict(CALL)
-    if version:
-        headers |= {b"mcp-method": b"tools/call", b"mcp-name": b"generate"}
-        meta = {
-            "io.modelcontextprotocol/protocolVersion": mode,
-            "io.modelcontextprotocol/clientInfo": {"name": "t", "version": "1"},
-            "io.modelcontextprotocol/clientCapabilities": {},
-        }
-        message["params"] = {**CALL["params"], "_meta": meta}
+    headers = {"host": "127.0.0.1", **(LEGACY if mode == "legacy" else MODERN)}
+    message = {**CALL, "params": {**CALL["params"], "_meta": {} if mode == "legacy" else META}}
     inbox: asyncio.Queue = asyncio.Queue()
     inbox.put_nowait({"type": "http.request", "body": json.dumps(message).encode(), "more_body": False})
     sent = []
@@ -291,7 +312,7 @@ async def test_a_client_that_leaves_cancels_its_call(client: httpx2.AsyncClient,
         "path": "/mcp",
         "raw_path": b"/mcp",
         "query_string": b"",
-        "headers": list(headers.items()),
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
         "scheme": "http",
         "server": ("127.0.0.1", 8000),
         "http_version": "1.1",
