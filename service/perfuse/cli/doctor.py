@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 import tempfile
@@ -29,10 +30,12 @@ _SYNCS = 20
 def command(
     *,
     data_dir: Annotated[Path, typer.Option(help="where to try the disk", envvar="PERFUSE_DATA_DIR")] = Path(),
+    queue: Annotated[str, typer.Option(help='as for serve: "sqlite" or redis://…', envvar="PERFUSE_QUEUE")] = "sqlite",
     sandbox: Annotated[bool, typer.Option("--sandbox", help="run the attacks on the sandbox (seconds)")] = False,
     json: Json = False,
 ) -> None:
-    """Print versions, CPU features, models, sandbox and disk. Exits with 1 if something needed is missing."""
+    """Print versions, CPU features, models, sandbox, disk, store, queue. Exits with 1 if something needed is missing."""
+    folder = data_dir if data_dir.is_dir() else Path()
     report: dict[str, object] = {
         "perfuse": __version__,
         "python": platform.python_version(),
@@ -43,7 +46,9 @@ def command(
         **_torch(),
         "models": _models(),
         "sandbox": _sandbox(attack=sandbox),
-        "fsync_ms": _fsync_ms(data_dir if data_dir.is_dir() else Path()),
+        "fsync_ms": _fsync_ms(folder),
+        "store": _store(folder),
+        "queue": _queue(folder, queue),
     }
     if json:
         emit_json(report)
@@ -51,7 +56,8 @@ def command(
         emit("\n".join(f"{name:<14} {_shown(value)}" for name, value in report.items()))
     held = report["sandbox"]
     assert isinstance(held, dict)
-    if "error" in str(report["models"]) or held.get("broken"):
+    needed = (report["models"], report["store"], report["queue"])
+    if any("error" in str(part) for part in needed) or held.get("broken"):
         raise typer.Exit(1)
 
 
@@ -140,6 +146,37 @@ def _fsync_ms(folder: Path) -> float:
             os.fdatasync(file.fileno())
             times.append(time.perf_counter() - began)
     return round(median(times) * 1000, 3)
+
+
+def _store(folder: Path) -> str:
+    """What the file system lets a store promise, found out by making an empty one."""
+    from perfuse._native import ArrowStorage
+
+    try:
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            ArrowStorage.open(Path(place) / "store", "owner").close()
+    except (PerfuseError, OSError) as error:
+        return f"error: {error}"
+    return "synced to disk: survives power loss"
+
+
+def _queue(folder: Path, queue: str) -> str:
+    """What the queue promises of feedback that it has acknowledged."""
+    from perfuse.queue.inbox import connect
+
+    async def durability(place: Path) -> str:
+        inbox = connect(queue, place)
+        try:
+            await inbox.open()
+            return inbox.durability
+        finally:
+            await inbox.close()
+
+    try:
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            return asyncio.run(durability(Path(place)))
+    except (PerfuseError, OSError) as error:
+        return f"error: {error}"
 
 
 def _shown(value: object) -> str:

@@ -338,8 +338,17 @@ def test_doctor_reports_what_there_is(tmp_path: Path) -> None:
     assert report["fsync_ms"] > 0
     assert report["sandbox"]["tier"] in {"standard", "none"}
     assert "torch_threads" in report
+    assert report["store"] == report["queue"] == "synced to disk: survives power loss"
+    assert list(tmp_path.iterdir()) == []
     lines = RUN.invoke(app, ["doctor", "--data-dir", str(tmp_path)]).stdout.splitlines()
     assert {line.split()[0] for line in lines} == set(report)
+
+
+def test_doctor_fails_where_the_queue_cannot_be_reached(tmp_path: Path) -> None:
+    address = f"unix://{tmp_path}/no-redis"
+    done = RUN.invoke(app, ["doctor", "--json", "--data-dir", str(tmp_path), "--queue", address])
+    assert done.exit_code == 1
+    assert json.loads(done.stdout)["queue"].startswith("error: Redis cannot be reached: ")
 
 
 def test_doctor_reads_cpu_flags(tmp_path: Path) -> None:
