@@ -34,7 +34,7 @@ def command(
     sandbox: Annotated[bool, typer.Option("--sandbox", help="run the attacks on the sandbox (seconds)")] = False,
     json: Json = False,
 ) -> None:
-    """Print versions, CPU features, models, sandbox, disk, store, queue. Exits with 1 if something needed is missing."""
+    """Print versions, CPU features, models, sandbox, disk, store, queue. Exits with 1 if something is missing."""
     folder = data_dir if data_dir.is_dir() else Path()
     report: dict[str, object] = {
         "perfuse": __version__,
