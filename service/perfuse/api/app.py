@@ -51,12 +51,13 @@ _ROUTERS = (
     openai.router,
     mcp.router,
 )
-_HOT = {
+_POSTS = {
     "/diffuse": diffuse.diffuse,
     "/plan": plan.plan,
-    "/v1/diffuse": diffuse.diffuse,
-    "/v1/plan": plan.plan,
+    "/completions": openai.create_completion,
+    "/chat/completions": openai.create_chat_completion,
 }
+_HOT = _POSTS | {f"/v1{path}": endpoint for path, endpoint in _POSTS.items()}
 _METHOD_NOT_ALLOWED = 405
 
 

@@ -15,7 +15,7 @@ from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from perfuse import ids, logging, metrics
 from perfuse.api.auth import check_local
-from perfuse.api.problems import UnsupportedMediaType, response_of, unforeseen
+from perfuse.api.problems import UnsupportedMediaType, unforeseen
 from perfuse.api.refusals import refusal
 from perfuse.errors import PayloadTooLarge, PerfuseError
 
@@ -191,5 +191,6 @@ class HotPaths:
         try:
             response = await endpoint(Request(scope, receive))
         except PerfuseError as error:
-            response = response_of(error, exchange_of(scope).request_id)
+            exchange = exchange_of(scope)
+            response = refusal(error, exchange.kind, exchange.request_id)
         await response(scope, receive, send)
