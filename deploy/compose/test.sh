@@ -66,12 +66,13 @@ base_image() {
         echo "installing debootstrap with apt-get"
         quietly apt-get install --yes --quiet --no-install-recommends debootstrap
     fi
-    quietly debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates $suite "$work/root" "$mirror"
+    local tree="$work/tree"
+    quietly debootstrap --variant=minbase --include=python3,python3-venv,ca-certificates $suite "$tree" "$mirror"
     # What this machine trusts (a proxy's certificate, say) is trusted in the build.
-    cp /etc/ssl/certs/ca-certificates.crt "$work/root/etc/ssl/certs/ca-certificates.crt"
-    rm -rf "$work"/root/var/cache/apt/archives/*.deb "$work"/root/var/lib/apt/lists/*
-    tar -C "$work/root" -c . | docker import - perfuse-base:$suite >/dev/null
-    rm -rf "$work/root"
+    cp /etc/ssl/certs/ca-certificates.crt "$tree/etc/ssl/certs/ca-certificates.crt"
+    rm -rf "$tree"/var/cache/apt/archives/*.deb "$tree"/var/lib/apt/lists/*
+    tar -C "$tree" -c . | docker import - perfuse-base:$suite >/dev/null
+    rm -rf "$tree"
 }
 
 derived_image() { # NAME, then a Dockerfile on stdin
@@ -102,6 +103,7 @@ RUN groupadd --gid 999 redis && useradd --uid 999 --gid 999 --no-create-home red
  && apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server >/dev/null \
  && rm -rf /var/lib/apt/lists/* && install -d -o redis -g redis /data
 DOCKERFILE
+    rm -f dist/perfuse-[0-9]*.whl
     quietly nice .venv/bin/maturin build --release --locked --out dist
     nice docker build --network host --file docker/Dockerfile --target "$1" --tag "perfuse:$1" \
         --build-arg BASE_IMAGE=perfuse-base:$suite --build-arg BUILD_IMAGE=perfuse-build:$suite \
