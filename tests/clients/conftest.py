@@ -1,4 +1,4 @@
-"""One real server for all tests of the client: it has learned, and takes on one second of work."""
+"""One real server for all tests of the client: it has learned."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import pytest
 
 from perfuse.evaluation.load import Server, serving
 from taught import teach
-
-MOST_BACKLOG = "1"
 
 
 @dataclass(frozen=True)
@@ -27,6 +25,6 @@ class Taught:
 def taught(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Taught]:
     data_dir = tmp_path_factory.mktemp("client") / "data"
     adaptations = teach(data_dir)
-    with serving(data_dir, "--max-backlog-seconds", MOST_BACKLOG) as server:
+    with serving(data_dir) as server:
         asyncio.run(server.ready())
         yield Taught(server, f"http://127.0.0.1:{server.port}", adaptations)

@@ -30,7 +30,7 @@ def test_generating_again_changes_nothing() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_a_change_of_the_document_is_noticed(tmp_path: Path) -> None:
+def test_a_change_of_the_document_is_noticed_and_what_cannot_be_said_refused(tmp_path: Path) -> None:
     clients = tmp_path / "clients"
     (clients / "python/src/perfuse_client").mkdir(parents=True)
     for file in ("generate.py", "client.py.jinja", "python/pyproject.toml"):
@@ -39,19 +39,14 @@ def test_a_change_of_the_document_is_noticed(tmp_path: Path) -> None:
     document = yaml.safe_load((REPOSITORY / "openapi.yaml").read_text())
     document["paths"] = {"/livez": document["paths"]["/livez"]}
     (tmp_path / "openapi.yaml").write_text(yaml.safe_dump(document))
-    assert run(str(clients / "generate.py")).returncode == 0
-    small = (clients / "python/src/perfuse_client/client.py").read_text()
-    assert [line.strip() for line in small.splitlines() if " def " in line] == ["def livez(", "async def livez("]
-    document["paths"]["/livez"]["get"]["operationId"] = "alive"
-    (tmp_path / "openapi.yaml").write_text(yaml.safe_dump(document))
     done = run(str(clients / "generate.py"), "--check")
     assert done.returncode == 1
-    assert "-    def livez(\n" in done.stderr
-    assert "+    def alive(\n" in done.stderr
+    defined = [line for line in done.stderr.splitlines() if " def " in line]
+    assert defined == ["+    def livez(", "+    async def livez("]
     document["paths"]["/livez"]["get"]["responses"]["200"]["content"] = {"image/png": {}}
     (tmp_path / "openapi.yaml").write_text(yaml.safe_dump(document))
     done = run(str(clients / "generate.py"), "--check")
-    assert "Unsupported: alive: it answers with none of JSON and text; got ['image/png']" in done.stderr
+    assert "Unsupported: livez: it answers with none of JSON and text; got ['image/png']" in done.stderr
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -14,8 +14,8 @@ import httpx2
 import pytest
 from perfuse_client import AsyncClient, Client, NoAnswer, Overloaded, Retries, TimedOut, Unavailable
 
-from clients.conftest import Taught
 from clients.scripted_http import answer, answering, problem
+from perfuse.evaluation.load import serving
 
 MEMORY = {"id": "m", "prompt": "p", "text": "t", "source": "s", "generation": None, "created": 1.0}
 NEVER = Retries(most=0)
@@ -39,21 +39,30 @@ class Watched(httpx2.AsyncHTTPTransport):
         return response
 
 
-async def test_a_full_server_is_asked_again_after_retry_after_until_all_are_served(taught: Taught) -> None:
+LONG = {"prompt": "Return the sum of a list.", "length": 64, "steps": 64, "sampler": "low_confidence"}
+
+
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server that takes on one request at a time."""
+    data_dir = tmp_path_factory.mktemp("crowded") / "data"
+    with serving(data_dir, "--max-backlog-seconds", "0.01", "--evolution", "off") as server:
+        asyncio.run(server.ready())
+        yield f"http://127.0.0.1:{server.port}"
+
+
+async def test_a_full_server_is_asked_again_after_retry_after_until_all_are_served(crowded: str) -> None:
     watched = Watched()
-    body = {"prompt": "Return the sum of a list.", "length": 64, "sampler": "low_confidence", "steps": 64}
-    async with AsyncClient(taught.url, retries=Retries(most=100), transport=watched) as client:
-        await client.diffuse(**body)
-        answers = await asyncio.gather(*(client.diffuse(**body, seed=seed) for seed in range(12)))
-    assert [each.seed for each in answers] == list(range(12))
+    async with AsyncClient(crowded, retries=Retries(most=100), transport=watched) as client:
+        answers = await asyncio.gather(*(client.diffuse(**LONG, seed=seed) for seed in range(5)))
+    assert [each.seed for each in answers] == list(range(5))
     assert watched.waits
     assert all(waited >= asked >= 1.0 for asked, waited in watched.waits)
 
 
-async def test_who_does_not_want_to_wait_is_told_for_how_long(taught: Taught) -> None:
-    body = {"prompt": "Return the sum of a list.", "length": 64, "sampler": "low_confidence", "steps": 64}
-    async with AsyncClient(taught.url, retries=NEVER) as client:
-        answers = await asyncio.gather(*(client.diffuse(**body) for _ in range(20)), return_exceptions=True)
+async def test_who_does_not_want_to_wait_is_told_for_how_long(crowded: str) -> None:
+    async with AsyncClient(crowded, retries=NEVER) as client:
+        answers = await asyncio.gather(*(client.diffuse(**LONG) for _ in range(5)), return_exceptions=True)
     refused = [each for each in answers if isinstance(each, BaseException)]
     assert {type(each) for each in refused} == {Overloaded}
     assert all(each.retry_after >= 1.0 and each.code == "overloaded" for each in refused)  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 from typing import Optional
 
-from perfuse_client.errors import NoAnswer, Overloaded, PerfuseError, StreamBroken, Unavailable
+from perfuse_client.errors import NoAnswer, Overloaded, PerfuseError, Unavailable
 
 _FIRST_PAUSE = 0.25
 _SPREAD = 0.25
@@ -35,8 +35,6 @@ class Retries:
             error: what came of it the last time.
         """
         if sent > self.most or not isinstance(error, (NoAnswer, Overloaded, Unavailable)):
-            return None
-        if isinstance(error, StreamBroken):
             return None
         asked = None if isinstance(error, NoAnswer) else error.retry_after
         pause = _FIRST_PAUSE * 2 ** (sent - 1) if asked is None else asked
