@@ -96,13 +96,16 @@ def test_more_candidates_keep_the_first_ones() -> None:
     assert torch.equal(few.uniform("plan", 0, positions[:128]), many.uniform("plan", 0, positions)[:128])
 
 
-def test_previews_show_the_first_candidate_at_every_step() -> None:
+def test_previews_show_the_first_candidate_and_where_all_pass_at_every_step() -> None:
     seen: list[Preview] = []
     plan(FAR, AloneRun(1, on_preview=seen.append))
     assert [(preview.step, preview.of) for preview in seen] == [(1, 4), (2, 4), (3, 4), (4, 4)]
     states = np.array(seen[0].body["states"])
     assert states.shape == (32, 4)
     assert states[0] == pytest.approx(FAR.state)
+    candidates = np.array(seen[0].body["candidates"])
+    assert candidates.shape == (FAR.candidates, 32, 2)
+    assert candidates[0] == pytest.approx(states[:, :2], abs=0.0006)
 
 
 def test_at_the_deadline_what_there_is_comes_back() -> None:

@@ -2,7 +2,7 @@
 import { get, getText } from "./http.js";
 import { draw, facts, figure, find, make, percent, table } from "./elements.js";
 
-const [KEPT, RECENT_SECONDS] = [150, 60];
+const [KEPT, RECENT_SECONDS] = [90, 60];
 /** The Prometheus text format as {name, labels, value}. */
 function parse(text) {
   const parts = (labels) => [...labels.matchAll(/(\w+)="([^"]*)"/g)].map(([, name, word]) => [name, word]);
