@@ -10,12 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
 import taught
 from perfuse.evaluation.load import Server, serving
-
-playwright = pytest.importorskip("playwright.sync_api")
-from playwright.sync_api import Browser, Page, Request, expect, sync_playwright  # noqa: E402
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
@@ -177,6 +175,10 @@ def test_an_infilling_keeps_what_was_given_apart(desk: Desk) -> None:
     expect(given.first).to_have_text("def sorted_doubled(numbers):\n    return sorted(")
     expect(given.last).to_have_text(" for number in numbers)\n")
     expect(page.locator("#canvas .given")).to_have_count(2)
+    page.get_by_label("Prefix").fill("<b>x</b> = ")
+    page.get_by_role("button", name="Fill").click()
+    expect(given.first).to_have_text("<b>x</b> = ")  # markup is text
+    expect(page.locator("#canvas b")).to_have_count(0)
 
 
 def test_what_runs_can_be_cancelled(desk: Desk) -> None:
