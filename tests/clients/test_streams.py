@@ -134,7 +134,7 @@ async def test_running_out_of_time_frees_the_engine_and_is_not_tried_again(taugh
     async with AsyncClient(taught.url) as client:
         before = await metric(client, "perfuse_engine_cancelled_total")
         with pytest.raises(TimedOut, match=r"^POST /diffuse: ReadTimeout \(request [0-9a-f]{32}\)$"):
-            await client.diffuse(**LONG, timeout=0.2)
+            await client.diffuse(**LONG, n=4, timeout=0.4)
         await freed(client, before)
         assert await metric(client, "perfuse_engine_cancelled_total") == before + 1
 
