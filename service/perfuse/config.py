@@ -44,6 +44,14 @@ class ServeConfig(BaseSettings):
     )
     device: Device = Field("auto", description="where engines compute")
     dtype: DType = Field("auto", description="what text models compute in; auto: bf16 where it is native, else f32")
+    follow: Path | None = Field(
+        None,
+        description="data directory of another server on this machine: answer with what that one learns, share its "
+        "ledger and inbox, learn nothing here",
+    )
+    secret: Path | None = Field(
+        None, description="file of the 32 bytes that sign generation ids; one for all servers that share a queue"
+    )
     queue: str = Field("sqlite", description='"sqlite" (in the data directory) or "redis://host:port/db"')
     max_backlog_seconds: Annotated[float, Field(gt=0)] = Field(
         10.0, description="seconds of admitted work per engine beyond which requests get 429"

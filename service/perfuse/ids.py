@@ -100,14 +100,13 @@ class Minter:
         return urlsafe_b64encode(mac.digest()[:_SIGNATURE_BYTES]).decode()
 
 
-def load_secret(data_dir: Path) -> bytes:
-    """The secret in `data_dir`, made on first use with mode 0600.
+def load_secret(path: Path) -> bytes:
+    """The secret in the file `path`, made on first use with mode 0600.
 
     Raises:
         ConfigError: the file has another length.
     """
-    path = data_dir / SECRET_FILE
-    draft = data_dir / f".{SECRET_FILE}.{os.getpid()}"
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
     if not path.exists():
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:

@@ -192,7 +192,9 @@ async def test_a_server_that_does_not_learn(serve) -> None:
     async with serve() as client:
         answer = await client.get("/memories", headers=R1)
     detail = "this server does not learn"
-    assert answer.json() == problem(503, "unavailable", detail, hint="start it with --evolution embedded")
+    assert answer.json() == problem(
+        503, "unavailable", detail, hint="ask one that does, or start it with --evolution embedded"
+    )
 
 
 async def test_requests_about_what_is_learned_have_a_label_of_their_own(client: httpx2.AsyncClient) -> None:

@@ -34,7 +34,8 @@ async def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     monkeypatch.setattr(processes, "ENGINE", (sys.executable, "-m", "perfuse.engine.worker"))
     with Store(tmp_path / "store"):
         pass
-    engine = processes.EngineProcess(tmp_path, data_dir=str(tmp_path), models=[str(MODEL)])
+    store = str(tmp_path / "store")
+    engine = processes.EngineProcess(tmp_path, data_dir=str(tmp_path), store=store, models=[str(MODEL)])
     made = EnginePool([str(engine.path)])
     await made.start()
     async with asyncio.timeout(60):

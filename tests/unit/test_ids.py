@@ -60,9 +60,9 @@ def test_ids_of_other_tenants_and_other_secrets_are_refused() -> None:
 
 
 def test_the_secret_is_made_once_and_readable_by_its_owner_only(tmp_path: Path) -> None:
-    secret = load_secret(tmp_path)
+    secret = load_secret(tmp_path / SECRET_FILE)
     assert len(secret) == 32
-    assert load_secret(tmp_path) == secret
+    assert load_secret(tmp_path / SECRET_FILE) == secret
     assert stat.S_IMODE((tmp_path / SECRET_FILE).stat().st_mode) == 0o600
     assert [path.name for path in tmp_path.iterdir()] == [SECRET_FILE]
 
@@ -70,13 +70,13 @@ def test_the_secret_is_made_once_and_readable_by_its_owner_only(tmp_path: Path) 
 def test_a_slower_process_takes_the_secret_of_the_faster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / SECRET_FILE).write_bytes(b"y" * 32)
     monkeypatch.setattr(Path, "exists", lambda path: False)
-    assert load_secret(tmp_path) == b"y" * 32
+    assert load_secret(tmp_path / SECRET_FILE) == b"y" * 32
 
 
 def test_a_secret_of_another_length_is_refused(tmp_path: Path) -> None:
     (tmp_path / SECRET_FILE).write_bytes(b"short")
     with pytest.raises(ConfigError, match=r"ids\.secret has 5 bytes instead of 32$"):
-        load_secret(tmp_path)
+        load_secret(tmp_path / SECRET_FILE)
     with pytest.raises(ConfigError, match=r"^expected a secret of 32 bytes, got 5$"):
         Minter(b"short")
 

@@ -21,7 +21,7 @@ from perfuse.dispatch.engines import EnginePool
 from perfuse.dispatch.evolution import EvolutionLink
 from perfuse.engine import launch
 from perfuse.errors import PerfuseError
-from perfuse.ids import load_secret
+from perfuse.ids import SECRET_FILE, load_secret
 from perfuse.queue import inbox as inboxes
 from perfuse.queue import ledger as ledgers
 
@@ -47,6 +47,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     host: str
     data_dir: Path
+    follow: Path | None
+    secret: Path | None
     queue: str
     keys: Path | None
     console: bool
@@ -111,10 +113,11 @@ async def run(record: launch.FrontLaunch, settings: Settings, keyring: Keyring) 
     Raises:
         ConfigError: ledger or inbox cannot keep their promises.
     """
-    ledger = ledgers.connect(settings.queue, settings.data_dir, settings.ledger_ttl_seconds)
+    shared = settings.follow or settings.data_dir
+    ledger = ledgers.connect(settings.queue, shared, settings.ledger_ttl_seconds)
     inbox = inboxes.connect(
         settings.queue,
-        settings.data_dir,
+        shared,
         key_seconds=settings.ledger_ttl_seconds,
         most_items=settings.max_inbox_items,
     )
@@ -126,7 +129,7 @@ async def run(record: launch.FrontLaunch, settings: Settings, keyring: Keyring) 
         pool=pool,
         ledger=ledger,
         inbox=inbox,
-        secret=load_secret(settings.data_dir),
+        secret=load_secret(shared / SECRET_FILE if settings.secret is None else settings.secret),
         keyring=keyring,
         max_body_bytes=settings.max_body_bytes,
         evolution=evolution,

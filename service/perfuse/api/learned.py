@@ -35,7 +35,7 @@ async def carried_out(request: Request, order: AnyOrder, status: int = 200) -> R
     """
     worker: Worker | None = request.app.state.evolution
     if worker is None:
-        raise Unavailable("this server does not learn", hint="start it with --evolution embedded")
+        raise Unavailable("this server does not learn", hint="ask one that does, or start it with --evolution embedded")
     return Response(msgspec.json.encode(await worker.ask(order)), status_code=status, media_type=JSON)
 
 

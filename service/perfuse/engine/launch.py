@@ -123,13 +123,15 @@ class EngineLaunch(Launch, frozen=True, kw_only=True):
     Attributes:
         index: number of this engine, from 0.
         flight: path of the flight record to write (see `perfuse.engine.flight`).
-        data_dir: the store's directory, "" if there is none.
+        data_dir: where logs go, "" for nowhere.
+        store: folder of the store, "" if there is none.
     """
 
     part: ClassVar[str] = "engine"
     index: int
     flight: str
     data_dir: str = ""
+    store: str = ""
     models: list[str] = msgspec.field(default_factory=list)
     device: str = "auto"
     dtype: str = "auto"

@@ -24,7 +24,7 @@ from perfuse.config import ServeConfig
 from perfuse.engine import flight, launch
 from perfuse.engine.children import Child, Process, status_name
 from perfuse.engine.endings import Endings
-from perfuse.engine.housing import DataDirectory, recover_store
+from perfuse.engine.housing import STORE, DataDirectory, recover_store
 from perfuse.engine.nursery import Nursery
 from perfuse.errors import ConfigError
 
@@ -55,14 +55,20 @@ def serve(config: ServeConfig, commands: Commands | None = None) -> int:
     Raises:
         StoreLocked: another server holds the data directory.
         StoreError: the store in it is damaged or the disk is full.
-        ConfigError: the address cannot be bound, or the data directory cannot be used.
+        ConfigError: the address cannot be bound, the data directory cannot be used, or nobody is there to follow.
     """
+    if config.follow is not None and not (config.follow / STORE).is_dir():
+        raise ConfigError(
+            f"expected the data directory of a server in {config.follow}; it holds no {STORE}",
+            hint="start the server that is followed first",
+        )
     with DataDirectory(Path(config.data_dir)) as home:
         logging.configure("supervisor", level=config.log_level, as_json=config.log_json, log_dir=home.path / "logs")
-        recover_store(home.path)
+        if config.follow is None:
+            recover_store(home.path)
         listener = bind(config.host, config.port)
         engine_sockets = [home.bind(f"engine-{index}.sock") for index in range(config.workers)]
-        orders = home.bind(ORDERS) if config.evolution == "embedded" else None
+        orders = home.bind(ORDERS) if config.evolution == "embedded" and config.follow is None else None
         try:
             home.publish(address_of(listener))
             supervisor = Supervisor(config, commands or Commands(), home, listener, engine_sockets, orders)
@@ -70,6 +76,14 @@ def serve(config: ServeConfig, commands: Commands | None = None) -> int:
         finally:
             for bound in [listener, *engine_sockets, *([orders] if orders else [])]:
                 bound.close()
+
+
+def shared_folder(config: ServeConfig) -> Path:
+    """Whose store is read, whose SQLite ledger and inbox and whose secret are used: the followed server's, or its own.
+
+    An absolute path.
+    """
+    return Path(config.follow or config.data_dir).resolve()
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -307,6 +321,7 @@ class Supervisor:
                 index=index,
                 flight=str(self._home.flight(index, incarnation)),
                 data_dir=str(self._home.path),
+                store=str(shared_folder(config) / STORE),
                 models=[str(path.resolve()) for path in config.model],
                 device=config.device,
                 dtype=config.dtype,
@@ -336,7 +351,7 @@ class Supervisor:
 
 
 def _bury(ours: set[int]) -> None:
-    """Take note of the deaths of adopted orphans, as of a trainer whose worker was killed; else they stay as zombies."""
+    """Take note of the deaths of adopted orphans, as of a trainer whose worker was killed: no zombie stays."""
     with contextlib.suppress(ChildProcessError):
         while (dead := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and dead.si_pid not in ours:
             os.waitpid(dead.si_pid, 0)

@@ -20,7 +20,6 @@ from typing import Protocol
 from perfuse import __version__, logging, wire
 from perfuse.engine import launch as launching
 from perfuse.engine.flight import FlightRecorder
-from perfuse.engine.housing import STORE
 from perfuse.engine.loop import AnyPipeline, Engine
 from perfuse.engine.run import Answers, Job
 from perfuse.engine.server import EngineServer
@@ -100,7 +99,7 @@ def main(load: Load = shipped.load) -> int:
             as_json=launch.log_json,
             log_dir=Path(launch.data_dir) / "logs" if launch.data_dir else None,
         )
-        store = Path(launch.data_dir) / STORE if launch.data_dir else None
+        store = Path(launch.store) if launch.store else None
         loaded = load([Path(path) for path in launch.models], device=launch.device, dtype=launch.dtype, store=store)
         recorder = FlightRecorder(Path(launch.flight))
         engine = Engine(
