@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
@@ -265,6 +267,9 @@ def _taught(
 
 
 def _begin(*, json: bool) -> None:
+    signal.signal(
+        signal.SIGTERM, lambda number, _: sys.exit(128 + number)
+    )  # so that servers are stopped on the way out
     logging.configure("eval", level="warning" if json else "info")
     if not json:
         say("measuring; the result goes to stdout as JSON")
