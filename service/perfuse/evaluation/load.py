@@ -50,6 +50,8 @@ class Connection:
         Raises:
             OSError: the connection was refused or broke.
         """
+        if self._reader is not None and self._reader.at_eof():  # closed by the server between two requests
+            self.close()
         if self._writer is None or self._reader is None:
             self._reader, self._writer = await asyncio.open_connection(self._host, self._port)
         message = _message(method, path, f"{self._host}:{self._port}", body)
