@@ -8,7 +8,7 @@ Thresholds and where they come from:
   than 368 anchors even no loss leaves more than that open, so fewer show neither harm nor safety.
 - masked negative log-likelihood: less than 0.08 bits per token more (the gate of STABLE, arXiv 2510.16089).
 - a forward takes at most 1.5 times as long: a low-rank adaptation costs 1.1 to 1.4 times (`perfuse bench adaptations`),
-  more than that is a fault. The fastest of each side, because what else runs on a CPU can only add to it.
+  more than that is a fault.
 - memory at most 1.2 times the present (common practice of model roll-outs).
 """
 
@@ -76,7 +76,7 @@ class Measured:
         gain: pairs on the cluster's own tasks.
         anchors: pairs on tasks of everything else, with routing as in service; the domains each apart.
         nll_bits: increase of the masked negative log-likelihood on the anchors, in bits per token.
-        latency_ratio: engine time per forward with the candidate over that without, of the fastest answers.
+        latency_ratio: engine time per forward with the candidate over that without (`trial.latency_ratio`).
         memory_ratio: resident memory with the candidate over memory without.
     """
 
