@@ -11,7 +11,7 @@ from unit.evolution.learning import feedback
 
 
 class Timed(Answerer):
-    """Answers in scripted times: a forward of the base takes 10 ms, of the candidate 12 ms, and some wait for others."""
+    """Scripted times: a forward of the base takes 10 ms, of the candidate 12 ms, and some answers wait for others."""
 
     def __init__(self, delays: list[float]) -> None:
         self.asked: list[tuple[str, str]] = []
