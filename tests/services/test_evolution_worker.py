@@ -45,6 +45,13 @@ def learner(server: Server) -> list[int]:
     return server.children()["learner"][:1]
 
 
+def kill_learner(server: Server) -> None:
+    """kill -9, once it is there: it is started after the engines."""
+    found = asyncio.run(until(lambda: learner(server)))
+    assert isinstance(found, list)
+    os.kill(found[0], signal.SIGKILL)
+
+
 def trainers(server: Server) -> list[int]:
     return [pid for pid in children_of(server.process.pid) if "perfuse.training.adapt" in command_of(pid)]
 
@@ -274,7 +281,7 @@ def test_a_worker_killed_in_a_training_goes_on_from_the_trainers_state(tmp_path:
     with ready(data_dir, *ENDLESS) as server:
         asyncio.run(until((folder / "state" / "state.pt").exists, 90))
         (trainer,) = trainers(server)
-        os.kill(learner(server)[0], signal.SIGKILL)
+        kill_learner(server)
         asyncio.run(until(lambda: command_of(trainer) == ""))
         reached, written = steps(), progress.stat().st_mtime_ns
         asyncio.run(until(lambda: progress.stat().st_mtime_ns > written, 90))
@@ -306,7 +313,7 @@ def test_where_bytes_are_damaged_the_base_model_answers_and_the_status_says_so(t
         again = asyncio.run(asked(server))
         assert (again["outputs"], again["attribution"]) == (plain["outputs"], [])
         assert "adaptation_broken" in log_of(server)
-        os.kill(learner(server)[0], signal.SIGKILL)
+        kill_learner(server)
         asyncio.run(until(lambda: "adaptation_damaged" in log_of(server)))
         (found,) = asyncio.run(until(lambda: adapters(server)))  # type: ignore[misc]
         assert found["state"] == "retired"
