@@ -23,7 +23,8 @@ LONG = {
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("behaviour") / "data", "--max-backlog-seconds", "2", "--evolution", "off") as started:
+    data_dir = tmp_path_factory.mktemp("behaviour") / "data"
+    with serving(data_dir, "--max-backlog-seconds", "2", "--evolution", "off") as started:
         asyncio.run(started.ready())
         yield started
 
