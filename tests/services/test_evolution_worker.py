@@ -307,6 +307,7 @@ def test_where_bytes_are_damaged_the_base_model_answers_and_the_status_says_so(t
     with ready(data_dir) as server:
         plain = asyncio.run(asked(server, adaptation="none"))
         assert asyncio.run(served_by(server)) == [identity]
+        asyncio.run(until(lambda: status(server)))  # a worker that starts later finds the damage first
         blob.write_bytes(blob.read_bytes()[:-1] + b"?")
         (engine,) = server.children()["engine"]
         os.kill(engine, signal.SIGKILL)
