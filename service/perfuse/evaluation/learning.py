@@ -264,7 +264,8 @@ def _calm(found: Mapping[str, object], *, jobs: bool) -> bool:
 
 @contextmanager
 def learning(folder: Path, *flags: str) -> Iterator[Server]:
-    """A server with a fresh data directory that learns."""
+    """A server that learns, with its data directory in `folder`, which is made if it is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
     with serving(folder / "data", "--max-backlog-seconds", "600", *flags) as server:
         yield server
 
