@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import select
 import signal
@@ -257,10 +258,17 @@ class Supervisor:
         _log.info("restart_ends", seconds=round(time.monotonic() - began, 1))
 
     def _renewed(self, *children: Child) -> Iterator[None]:
-        before = [child.incarnations for child in children]
+        """Ask them to leave, end those that do not, and wait until their successors are up."""
+        before = {child: child.incarnations for child in children}
         for child in children:
             child.signal(signal.SIGTERM)
-        while not all(child.incarnations > was and child.up for child, was in zip(children, before, strict=True)):
+        patience = time.monotonic() + self._config.drain_seconds + _KILL_GRACE_SECONDS
+        while not all(child.incarnations > was and child.up for child, was in before.items()):
+            if time.monotonic() > patience:
+                patience = math.inf
+                for child in (each for each, was in before.items() if each.incarnations == was):
+                    _log.warning("child_does_not_leave", child=child.name)
+                    child.signal(signal.SIGKILL)
             yield None
 
     def _end(self, wakened: socket.socket, code: int) -> int:
