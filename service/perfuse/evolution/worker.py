@@ -48,6 +48,7 @@ _TAKE_SECONDS = 0.25
 """Between two looks into an empty inbox."""
 _RETRY_SECONDS = 2.0
 _NO_KIT = "make one with `perfuse train kit`; feedback waits in the inbox until then"
+_CANCEL_SECONDS = 2.0
 _MARGIN = 0.2
 """Seconds after the calm at which the trigger is asked again."""
 
@@ -238,12 +239,24 @@ async def run(record: launch.EvolutionLaunch, settings: Settings, kit: Kit) -> N
             for task in done:
                 task.result()
         finally:
-            for task in (learning, stopping):
-                task.cancel()
-            await asyncio.gather(learning, stopping, return_exceptions=True)
+            stopping.cancel()
+            await end(learning)
             await server.close()
             await pool.close()
             await inbox.close()
+
+
+async def end(learning: asyncio.Task[None]) -> None:
+    """Cancel it until it has ended: a task below it that misses its cancellation is cancelled again, and named.
+
+    Everything may be cancelled at any time: what was not finished is done again by the next worker.
+    """
+    learning.cancel()
+    while not (await asyncio.wait({learning}, timeout=_CANCEL_SECONDS))[0]:
+        left = asyncio.all_tasks() - {asyncio.current_task(), learning}
+        _log.warning("tasks_do_not_end", tasks=sorted(str(task.get_coro()) for task in left))
+        for task in left:
+            task.cancel()
 
 
 class NoKit:
