@@ -267,9 +267,8 @@ def _taught(
 
 
 def _begin(*, json: bool) -> None:
-    signal.signal(
-        signal.SIGTERM, lambda number, _: sys.exit(128 + number)
-    )  # so that servers are stopped on the way out
+    # An exit, so that servers are stopped on the way out.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     logging.configure("eval", level="warning" if json else "info")
     if not json:
         say("measuring; the result goes to stdout as JSON")

@@ -19,8 +19,8 @@ from perfuse.evaluation.learning import (
     Score,
     Teaching,
     anchor_tasks,
+    learned,
     learning,
-    live,
     score,
     settled,
     status,
@@ -100,10 +100,7 @@ async def demonstrate(
     control = await score(server, unseen)
     say(f"{family.name}: {control.rate:.3f} after {items} corrections of other requests")
     began = time.monotonic()
-    await teach(server, shown[:items], replace(how or Teaching(), name=family.name))
-    await settled(server)
-    lived = await live(server, shown[items:])
-    await settled(server)
+    lived = await learned(server, shown, items, replace(how or Teaching(), name=family.name))
     seconds = time.monotonic() - began
     after = await score(server, unseen)
     say(f"{family.name}: {after.rate:.3f} after {items} corrections, {seconds:.0f} s; {after.adapted} adapted")
@@ -197,10 +194,7 @@ async def _taught(server: Server, family: Family, items: int, evaluated: int, ho
     """pass@1 on unseen tasks after so many corrections."""
     unseen: list[Task] = [drawn.task for drawn in families.tasks(family, "evaluation", evaluated)]
     shown = families.tasks(family, "feedback", items + LIVE)
-    await teach(server, shown[:items], replace(how, name=family.name))
-    await settled(server)
-    await live(server, shown[items:])
-    await settled(server)
+    await learned(server, shown, items, replace(how, name=family.name))
     return (await score(server, unseen)).rate
 
 
@@ -210,7 +204,6 @@ def _routed(taught: Sequence[Taught], kept: Sequence[Score], anchors: Score) -> 
     for row, found in zip(taught, kept, strict=True):
         for by in found.by:
             counts["own" if by in row.champions else "another's" if by else "base model"] += 1
-    counts["base model's adapted"] = anchors.adapted
     asked = sum(len(found.by) for found in kept) + len(anchors.by)
     wrong = counts["another's"] + counts["base model"] + anchors.adapted
     return {

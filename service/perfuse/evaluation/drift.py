@@ -24,6 +24,7 @@ from perfuse.evaluation.learning import (
     LIVE,
     Score,
     Teaching,
+    learned,
     learning,
     live,
     request_of,
@@ -31,7 +32,6 @@ from perfuse.evaluation.learning import (
     sent,
     settled,
     status,
-    teach,
     tell,
 )
 from perfuse.evaluation.load import Connection, Server
@@ -156,10 +156,7 @@ async def _generations(
             rates[family.name] = (await score(server, unseen[family.name])).rate
         shown = families.tasks(family, "feedback", items + LIVE, seed)
         began = time.monotonic()
-        await teach(server, shown[:items], Teaching(), seed)
-        await settled(server)
-        lived = await live(server, shown[items:])
-        await settled(server)
+        lived = await learned(server, shown, items, Teaching(), seed)
         seconds = time.monotonic() - began
         scores: dict[str, Score] = {name: await score(server, tasks) for name, tasks in unseen.items()}
         after = {name: found.rate for name, found in scores.items()}

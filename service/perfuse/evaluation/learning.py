@@ -169,6 +169,15 @@ async def teach(server: Server, tasks: Sequence[FamilyTask], how: Teaching, seed
     await judged(server, [drawn.task for drawn in tasks], sources, said, verified=how.verified)
 
 
+async def learned(server: Server, shown: Sequence[FamilyTask], items: int, how: Teaching, seed: int = 0) -> int:
+    """Correct the first `items` tasks, wait, send the others as live requests, wait; gives how many live ones."""
+    await teach(server, shown[:items], how, seed)
+    await settled(server)
+    lived = await live(server, shown[items:])
+    await settled(server)
+    return lived
+
+
 async def live(server: Server, tasks: Sequence[FamilyTask]) -> int:
     """Requests with tests, as agents send them that check their answers, until no canary runs; gives how many."""
     for start in range(0, len(tasks), LIVE_AT_ONCE):

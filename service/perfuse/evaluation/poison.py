@@ -20,12 +20,10 @@ from perfuse.evaluation.learning import (
     Score,
     Teaching,
     anchor_tasks,
+    learned,
     learning,
-    live,
     score,
-    settled,
     status,
-    teach,
     tell,
 )
 from perfuse.training.corpus import families
@@ -158,10 +156,7 @@ async def _row(
         if before is None:
             before = Figures(await score(server, unseen), await score(server, base))
         began = time.monotonic()
-        await teach(server, shown[:items], how)
-        await settled(server)
-        lived = await live(server, shown[items:])
-        await settled(server)
+        lived = await learned(server, shown, items, how)
         after = Figures(await score(server, unseen), await score(server, base))
         made, found = await adapters(server), (await status(server))["feedback"]
     assert isinstance(found, dict), "settled waits for it"

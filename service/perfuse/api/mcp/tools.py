@@ -20,9 +20,11 @@ from perfuse.api.openapi import Document, strip_titles
 from perfuse.api.problems import FieldError, InvalidFields
 from perfuse.api.schemas import Body, DiffuseAnswer, DiffuseText, FeedbackAnswer, PlanAnswer, PlanTrajectory
 from perfuse.dispatch.pool import Event
+from perfuse.queue.ledger import Kind
 
 Arguments = Mapping[str, JsonValue]
 OnEvent = Callable[[Event], None]
+Run = Callable[[Request, bytes, OnEvent | None], Awaitable[bytes]]
 
 _ALL = ("model", "seed", "deadline_ms")
 _TEXT = (*_ALL, "prompt", "length", "n", "temperature", "adaptation")
@@ -48,7 +50,7 @@ class Offer:
     description: str
     body: type[Body]
     answer: type
-    run: Callable[[Request, bytes, OnEvent | None], Awaitable[bytes]]
+    run: Run
     annotations: ToolAnnotations
     shown: tuple[str, ...] | None = None
     required: tuple[str, ...] = ()
@@ -78,18 +80,18 @@ class Offer:
         return await self.run(request, raw, on_event)
 
 
-async def _diffuse(request: Request, raw: bytes, on_event: OnEvent | None) -> bytes:
-    front, principal = admitted(request)
-    body = parse(raw, DiffuseText)
-    asked = Asked(kind="diffuse", body=body, principal=principal, exchange=exchange_of(request.scope))
-    return await generate(front, asked, on_event)
+def _generating(kind: Kind, schema: type[DiffuseText | PlanTrajectory]) -> Run:
+    async def run(request: Request, raw: bytes, on_event: OnEvent | None) -> bytes:
+        front, principal = admitted(request)
+        body = parse(raw, schema)
+        asked = Asked(kind=kind, body=body, principal=principal, exchange=exchange_of(request.scope))
+        return await generate(front, asked, on_event)
+
+    return run
 
 
-async def _plan(request: Request, raw: bytes, on_event: OnEvent | None) -> bytes:
-    front, principal = admitted(request)
-    body = parse(raw, PlanTrajectory)
-    asked = Asked(kind="plan", body=body, principal=principal, exchange=exchange_of(request.scope))
-    return await generate(front, asked, on_event)
+_diffuse = _generating("diffuse", DiffuseText)
+_plan = _generating("plan", PlanTrajectory)
 
 
 async def _feedback(request: Request, raw: bytes, on_event: OnEvent | None) -> bytes:
