@@ -81,8 +81,8 @@ class TrajectoryPipeline:
             plans[:, 0] = first
             x = ddim_step(x, plans, now, then)
             done += 1
-            shown = config.restore(plans)
-            if not run.report(done, request.steps, states=shown[0].tolist, candidates=partial(_positions, shown)):
+            shown = {"states": partial(_states, config, plans), "candidates": partial(_positions, config, plans)}
+            if not run.report(done, request.steps, **shown):
                 break
         assert plans is not None
         states = config.restore(plans)
@@ -108,9 +108,15 @@ class TrajectoryPipeline:
         return planner
 
 
-def _positions(plans: Tensor) -> list[list[list[float]]]:
-    """Where plans `[N, L, 4]` pass, in metres to the millimetre, as lists `[N, L, 2]`."""
-    positions: list[list[list[float]]] = plans[..., :2].round(decimals=3).tolist()
+def _states(config: PlannerConfig, plans: Tensor) -> list[list[float]]:
+    """The first of the normalised plans `[N, L, 4]` in metres and metres per second, as lists `[L, 4]`."""
+    states: list[list[float]] = config.restore(plans[0]).tolist()
+    return states
+
+
+def _positions(config: PlannerConfig, plans: Tensor) -> list[list[list[float]]]:
+    """Where the normalised plans `[N, L, 4]` pass, in metres to the millimetre, as lists `[N, L, 2]`."""
+    positions: list[list[list[float]]] = config.restore(plans)[..., :2].round(decimals=3).tolist()
     return positions
 
 
