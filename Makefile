@@ -5,7 +5,7 @@ ARGS ?=
 TORCH ?= default
 
 BIN := .venv/bin
-PYTHONS := service tests $(wildcard examples clients)
+PYTHONS := service tests requirements benchmarks deploy $(wildcard examples clients)
 UV := $(BIN)/uv pip install --python $(BIN)/python
 NATIVE := pyproject.toml Cargo.toml Cargo.lock $(wildcard .cargo/config.toml rust-toolchain.toml) \
 	$(shell find native -name '*.rs' -o -name Cargo.toml)
@@ -16,10 +16,10 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 unexport PIP_FIND_LINKS PIP_REQUIRE_VIRTUALENV PYTHONPATH PYTHONHOME
 
 .DEFAULT_GOAL := help
-.PHONY: help run test unit proof check rules format bench demo build requirements openapi clean
+.PHONY: help run test unit proof check docs audit rules format bench demo peers build requirements openapi code-small results-text results-likelihood results-suites results-infill results-uncertainty results-latency clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo '  ARGS="--port 9000" is passed on to `perfuse serve`; TORCH=cpu takes the CPU-only torch (see CONTRIBUTING.md)'
 
@@ -61,7 +61,7 @@ endif
 test: .venv/.dev build ## Rust and Python tests, coverage at least 90 % overall and of each package
 	cargo test --workspace --locked --quiet
 	@rm -rf build/coverage && mkdir -p build/coverage
-	$(BIN)/coverage run -m pytest -q -m "not proof" -n $(JOBS) $(wildcard tests/unit tests/native tests/api tests/golden) $(PYTEST)
+	$(BIN)/coverage run -m pytest -q -m "not proof" -n $(JOBS) $(wildcard tests/unit tests/native tests/api) $(PYTEST)
 	$(BIN)/coverage run -m pytest -q -m "not proof" $(wildcard tests/services tests/clients tests/e2e tests/chaos) $(PYTEST)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage json --quiet -o build/coverage/coverage.json
@@ -71,16 +71,26 @@ unit: .venv/.dev build ## the quick tests only, without coverage
 	$(BIN)/pytest -q -m "not proof" -n $(JOBS) $(wildcard tests/unit tests/native tests/api) $(PYTEST)
 
 proof: .venv/.dev build ## kill rounds and other long proofs (up to 20 minutes)
+	cargo test --release --locked --quiet -p perfuse_arrow_storage --features planted-bugs --test crashes -- \
+		--include-ignored --nocapture
 	$(BIN)/pytest -q -m proof --timeout 900 tests $(PYTEST)
 
 check: .venv/.dev build ## formatting, types, lints, layers, repository rules, openapi.yaml, clippy
 	$(BIN)/ruff format --check --quiet $(PYTHONS)
 	$(BIN)/ruff check --quiet $(PYTHONS)
 	$(BIN)/mypy
+	$(BIN)/stubtest perfuse._native --mypy-config-file pyproject.toml
 	$(BIN)/lint-imports
 	@$(MAKE) --no-print-directory rules
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+	@$(MAKE) --no-print-directory docs audit
+
+docs: .venv/.dev ## the site of docs/, into build/site; a broken link is an error
+	$(BIN)/zensical build --strict
+
+audit: .venv/.dev ## known vulnerabilities in what is pinned; passes, and says so, where advisories cannot be reached
+	@$(BIN)/python requirements/audit.py
 
 rules: .venv/.dev build ## the rules of tests/unit/test_repository.py; openapi.yaml and the client are what the code exports
 	$(BIN)/pytest -q tests/unit/test_repository.py
@@ -98,6 +108,43 @@ bench: build ## what front and engine cost, as JSON
 demo: build ## teach a fresh server four new kinds of request over HTTP (simulated feedback; a quarter of an hour)
 	$(BIN)/perfuse eval learning --out demo.json $(ARGS)
 
+peers: build ## the same model function behind other servers (LitServe, BentoML, Mosec, Ray Serve), measured
+	test -x .venv-peers/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python .venv-peers
+	$(BIN)/uv pip install --quiet --python .venv-peers/bin/python --require-hashes -r requirements/peers.txt
+	$(BIN)/perfuse bench peers $(ARGS)
+
+code-small: build ## train code-small anew; the same command goes on after an interruption (FIRST=76 GROWN=70 minutes)
+	$(BIN)/perfuse train code --compiled --out runs/code-first --minutes $(or $(FIRST),76) \
+		$(if $(wildcard runs/code-first/state.pt),--resume)
+	$(BIN)/perfuse train code --compiled --out runs/code-small --minutes $(or $(GROWN),70) --layers 9 --rate 1.2e-3 \
+		--grown-from runs/code-first $(if $(wildcard runs/code-small/state.pt),--resume)
+	$(BIN)/perfuse train kit --model runs/code-small
+	$(BIN)/perfuse train calibration --model runs/code-small
+
+results-text: build ## measure every sampler and write the table of docs/results/text.md (TASKS=200)
+	@mkdir -p build
+	$(BIN)/perfuse eval samplers --tasks $(or $(TASKS),200) --page docs/results/text.md > build/samplers.json
+
+results-likelihood: build ## measure the likelihood of held-out text and write its table (TASKS=500)
+	@mkdir -p build
+	$(BIN)/perfuse eval likelihood --tasks $(or $(TASKS),500) --page docs/results/text.md > build/likelihood.json
+
+results-suites: build ## measure HumanEval and MBPP and write their table (SUITES="FILE …")
+	@mkdir -p build
+	$(BIN)/perfuse eval code $(foreach file,$(SUITES),--suite $(file)) --page docs/results/text.md > build/suites.json
+
+results-infill: build ## measure gaps of three kinds and write their table (TASKS=550)
+	@mkdir -p build
+	$(BIN)/perfuse eval infill --kinds --tasks $(or $(TASKS),550) --page docs/results/text.md > build/infill.json
+
+results-uncertainty: build ## measure how well the model knows when it is wrong, into docs/results/text.md (TASKS=500)
+	@mkdir -p build
+	$(BIN)/perfuse eval uncertainty --tasks $(or $(TASKS),500) --page docs/results/text.md > build/uncertainty.json
+
+results-latency: build ## measure latency by canvas, batch, dtype and threads and write the tables (ARGS="--requests 100")
+	@mkdir -p build
+	$(BIN)/perfuse bench text $(ARGS) --page docs/results/text.md --json > build/latency.json
+
 openapi: .venv/.dev build ## export the HTTP description and generate the client's half of it
 	$(BIN)/perfuse openapi > openapi.yaml
 	$(BIN)/python clients/generate.py
@@ -108,8 +155,10 @@ requirements: .venv/.tools ## pin again what pyproject.toml and requirements/*.i
 	$(COMPILE) requirements/build.in -o requirements/build.txt
 	$(COMPILE) pyproject.toml --extra serve -o requirements/serve.txt
 	$(COMPILE) requirements/mcp.in -o requirements/mcp.txt
+	$(COMPILE) requirements/otel.in -o requirements/otel.txt
 	$(COMPILE) requirements/dev.in -o requirements/dev.txt
+	$(COMPILE) requirements/peers.in -o requirements/peers.txt
 
 clean: ## remove everything that was built or installed
-	rm -rf .venv target build .coverage .coverage.* .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-peers target build .coverage .coverage.* .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find service -name '*.so' -delete

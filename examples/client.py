@@ -12,8 +12,8 @@ from perfuse_client import AsyncClient, PerfuseError, Preview
 
 TASKS = (
     "Given numbers, keep those that are even, double each one and return them sorted.",
-    "Given numbers, return the largest or None.",
-    "Given words, return the longest or None.",
+    "Given numbers, keep those that are odd, double each one and return the sum.",
+    "Given numbers, keep those that are even, negate each one and return them sorted.",
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +44,7 @@ class Scripted:
     failure: Exception | None = None
     woken: int = 0
     embedded: list[str] = field(default_factory=list)
+    forgotten: list[set[str]] = field(default_factory=list)
 
     async def embed(self, prompts: Sequence[str]) -> list[bytes]:
         self.embedded += prompts
@@ -53,6 +54,10 @@ class Scripted:
             raise self.failure
         return [vector(prompt).tobytes() for prompt in prompts]
 
+    async def forget(self, adaptations: Collection[str]) -> int:
+        self.forgotten.append(set(adaptations))
+        return 0
+
     def wake(self) -> None:
         self.woken += 1
 
@@ -60,7 +65,15 @@ class Scripted:
         return {**report(self.learned, tenant), "inbox": {"waiting": 3}, "stage": "train"}
 
     def desk(self) -> Desk:
-        return Desk(self.learned, KIT, embed=self.embed, status=self.status, wake=self.wake, clock=lambda: NOW)
+        return Desk(
+            self.learned,
+            KIT,
+            forget=self.forget,
+            embed=self.embed,
+            status=self.status,
+            wake=self.wake,
+            clock=lambda: NOW,
+        )
 
 
 def vector(prompt: str) -> np.ndarray:

@@ -89,8 +89,14 @@ class ScriptedServer:
 
     @property
     def port(self) -> int:
-        wait_for(lambda: "address" in self.lock_or_nothing(), 10)
-        return int(str(self.lock()["address"]).rpartition(":")[2])
+        found: list[object] = []
+
+        def published() -> bool:
+            found[:] = [self.lock_or_nothing().get("address")]
+            return found != [None]
+
+        wait_for(published)
+        return int(str(found[0]).rpartition(":")[2])
 
     def lock_or_nothing(self) -> dict[str, object]:
         try:
@@ -134,7 +140,11 @@ class ScriptedServer:
         self.process.communicate()
 
 
-def wait_for(condition: Callable[[], bool], seconds: float) -> float:
+PATIENCE = 60.0
+"""Seconds after which something will not happen any more, on the slowest of machines."""
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = PATIENCE) -> float:
     """Until it holds; gives the seconds it took."""
     started = time.monotonic()
     while not condition():

@@ -1,10 +1,12 @@
 """Clients that never give up, and a reckoning of what was acknowledged to them. For test.sh; standard library only.
 
     PERFUSE_KEY=… python load.py run URL > ACKNOWLEDGED      until SIGTERM
-    PERFUSE_KEY=… python load.py check URL ACKNOWLEDGED      exits with 1 if anything acknowledged is gone
+    PERFUSE_KEY=… python load.py check URL ACKNOWLEDGED…     exits with 1 if anything acknowledged is gone
 
 A client asks for a text, gives feedback on it with an idempotency key, and asks again. A request that is not answered,
 or answered with 429 or 503, is sent again as it was. Acknowledged is what has `recorded: true`, and a feedback id.
+
+The last of several files is the one that counts: since it was begun, nobody else may have given feedback.
 """
 
 from __future__ import annotations
@@ -19,13 +21,16 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
 CLIENTS = 4
 PAUSE = 0.1
 PATIENCE = 120.0
+COUNTED_EVERY = 6.0
+"""Seconds after which what the server says of kept feedback is of now: its worker counts every 5."""
 LATER = frozenset({429, 503})
 Body = dict[str, object]
 
@@ -55,7 +60,7 @@ class Server:
     def insist(
         self, method: str, path: str, body: Body | None = None, seen: Counter[str] | None = None
     ) -> tuple[int, Body]:
-        """The first answer that does not say "later"."""
+        """The first answer that does not say "later". Raises TimeoutError if none comes."""
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
@@ -68,7 +73,7 @@ class Server:
             if seen is not None:
                 seen[outcome] += 1
             if time.monotonic() > deadline:
-                sys.exit(f"no answer to {method} {path} for {PATIENCE:.0f} s")
+                raise TimeoutError(f"no answer to {method} {path} for {PATIENCE:.0f} s")
             time.sleep(PAUSE)
 
 
@@ -76,8 +81,11 @@ def run(server: Server) -> None:
     """Ask and tell until SIGTERM, then print what was acknowledged."""
     done = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: done.set())
+    time.sleep(COUNTED_EVERY)
+    before = settled(server)
     acknowledged: list[Body] = []
     refused: Counter[str] = Counter()
+    failed: Counter[str] = Counter()
     gaps: list[float] = []
     answered_at = [time.monotonic()]
     guard = threading.Lock()
@@ -90,23 +98,30 @@ def run(server: Server) -> None:
             with guard:
                 gaps.append(now - answered_at[0])
                 answered_at[0] = now
-            if status != 200 or not answer["recorded"]:
-                refused[f"diffuse {status} {answer.get('code', 'not recorded')}"] += 1
+            if status != 200:
+                failed[f"diffuse {status} {answer.get('code')}"] += 1
+                continue
+            if not answer["recorded"]:
+                refused["not recorded"] += 1
                 continue
             told: Body = {"generation_id": answer["id"], "source": f"load-{number}", "reward": 0.0}
             told["idempotency_key"] = str(uuid.uuid4())
             status, said = server.insist("POST", "/v1/feedback", told, refused)
             if status != 202:
-                refused[f"feedback {status} {said.get('code')}"] += 1
+                failed[f"feedback {status} {said.get('code')}"] += 1
                 continue
             acknowledged.append({"text": answer["outputs"][0]["text"], "told": told, "feedback": said["feedback_id"]})
 
-    threads = [threading.Thread(target=client, args=(number,)) for number in range(CLIENTS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    say(json.dumps({"acknowledged": acknowledged, "sent_again": refused, "longest_gap": round(max(gaps), 2)}))
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        clients = [pool.submit(client, number) for number in range(CLIENTS)]
+    report = {
+        "kept_before": sum(before.values()),
+        "acknowledged": acknowledged,
+        "sent_again": refused,
+        "longest_gap": round(max(gaps), 2),
+        "failed": failed + Counter(repr(error) for each in clients if (error := each.exception())),
+    }
+    say(json.dumps(report))
 
 
 def kept(server: Server) -> Iterator[tuple[str, float]]:
@@ -118,11 +133,23 @@ def kept(server: Server) -> Iterator[tuple[str, float]]:
         yield f"{name.partition('_')[0]} {state}", float(value)
 
 
-def check(server: Server, file: Path) -> None:
+def settled(server: Server, expected: int = 0) -> dict[str, float]:
+    """Kept feedback once none is on its way to the store and as much as expected is there, or as it is in the end."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        places = dict(kept(server))
+        waiting = places.get("inbox waiting", 0) + places.get("inbox leased", 0)
+        if (places and sum(places.values()) >= expected and not waiting) or time.monotonic() > deadline:
+            return places
+        time.sleep(1)
+
+
+def check(server: Server, files: Sequence[Path]) -> None:
     """Look for everything that was acknowledged; print the counts, exit with 1 if something is missing."""
-    content = json.loads(file.read_text())
+    contents = [json.loads(file.read_text()) for file in files]
+    acknowledged = [each for content in contents for each in content["acknowledged"]]
     lost: Counter[str] = Counter()
-    for each in content["acknowledged"]:
+    for each in acknowledged:
         told = each["told"]
         status, found = server.insist("GET", f"/v1/generations/{told['generation_id']}")
         if status != 200 or found["result"]["outputs"][0]["text"] != each["text"]:
@@ -130,21 +157,23 @@ def check(server: Server, file: Path) -> None:
         _, said = server.insist("POST", "/v1/feedback", told)
         if said.get("feedback_id") != each["feedback"]:
             lost["feedback ids"] += 1
-    deadline = time.monotonic() + PATIENCE
-    while True:  # the worker may be in the middle of moving items; its counts are up to 5 s old
-        places = dict(kept(server))
-        missing = len(content["acknowledged"]) - sum(places.values())
-        waiting = places.get("inbox waiting", 0) + places.get("inbox leased", 0)
-        if (missing <= 0 and not waiting) or time.monotonic() > deadline:
-            break
-        time.sleep(1)
-    if missing > 0 or places.get("inbox dead"):
-        lost["feedback"] += max(int(missing), int(places.get("inbox dead", 0)))
+    last = contents[-1]
+    expected = int(last["kept_before"]) + len(last["acknowledged"])
+    settled(server, expected)
+    time.sleep(COUNTED_EVERY)
+    places = settled(server, expected)
+    kept_now = int(sum(places.values()))
+    lost["feedback"] += max(expected - kept_now, int(places.get("inbox dead", 0)), 0)
+    lost["feedback kept twice"] += max(kept_now - expected, 0)
+    for content in contents:
+        lost.update(content["failed"])
+    lost = +lost
     shown = {name: int(value) for name, value in places.items() if value}
-    say(f"  acknowledged: {len(content['acknowledged'])} answers and as many feedbacks; feedback now: {shown}")
-    say(f"  sent again, by why: {content['sent_again']}; longest time without an answer: {content['longest_gap']} s")
-    say(f"  lost: {dict(lost) or 0}")
-    sys.exit(1 if lost else 0)
+    say(f"  acknowledged: {len(acknowledged)} answers and as many feedbacks; feedback now: {shown} of {expected}")
+    for content in contents:
+        say(f"  sent again, by why: {content['sent_again']}; longest without an answer: {content['longest_gap']} s")
+    say(f"  lost or failed: {dict(lost) or 0}")
+    sys.exit(1 if lost or not acknowledged else 0)
 
 
 if __name__ == "__main__":
@@ -152,4 +181,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "run":
         run(target)
     else:
-        check(target, Path(sys.argv[3]))
+        check(target, [Path(name) for name in sys.argv[3:]])

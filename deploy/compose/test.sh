@@ -2,8 +2,10 @@
 # Real containers from nothing but a Docker engine: base image, build, up, validate, kill -9 under load, reckoning.
 # No registry is asked for images. Run by hand, as root where images are made (debootstrap): deploy/compose/test.sh
 #
-#   --keep      leave the containers running (and say how to take them down)
-#   --no-build  use the images of an earlier run
+#   --keep            leave the containers running (and say how to take them down)
+#   --no-build        use the images of an earlier run
+#   --restart-engine  also end and start Docker's own daemon under load, with whatever else it runs (as root)
+#   --cuda            also build the image with CUDA (6 GB; 12 GB of disk) and go on with it where the other left off
 #
 # Needed: Docker, docker compose (the plugin) or docker-compose 1.29, debootstrap (installed by apt-get if it is missing),
 # a built .venv (make build) for the wheel. Package indexes are those that pip, uv and apt of this machine use; what
@@ -11,12 +13,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-keep=0 build=1
+keep=0 build=1 restart_engine=0 cuda=0
 for argument; do
     case $argument in
         --keep) keep=1 ;;
         --no-build) build=0 ;;
-        *) sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+        --restart-engine) restart_engine=1 ;;
+        --cuda) cuda=1 ;;
+        *) sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
     esac
 done
 
@@ -27,7 +31,8 @@ rounds=${ROUNDS:-2}
 export PERFUSE_IMAGE=perfuse:cpu PERFUSE_REDIS_IMAGE=perfuse-redis:$suite
 export PERFUSE_PUBLISH=127.0.0.1:${PORT:-18080} DOCKER_BUILDKIT=${DOCKER_BUILDKIT:-0}
 network=${project}_outside
-work=$(mktemp -d)
+work=$(mktemp -d) # also of secrets: those of a deployment from this folder stay as they are
+load= # a client on this machine
 
 step() { printf '\n== %s\n' "$*"; }
 seconds() { date +%s.%N; }
@@ -37,28 +42,30 @@ quietly() { "$@" >"$work/log" 2>&1 || { cat "$work/log" >&2; return 1; }; }
 
 compose() {
     if docker compose version >/dev/null 2>&1; then
-        docker compose --project-name $project --file deploy/compose/edge.yaml "$@"
+        docker compose --project-name $project --file "$work/edge.yaml" "$@"
     else
-        docker-compose --project-name $project --file deploy/compose/edge.yaml "$@"
+        docker-compose --project-name $project --file "$work/edge.yaml" "$@"
     fi
 }
 
 finish() {
     local status=$?
+    [ -z "$load" ] || kill "$load" 2>/dev/null || true
     if ((status)); then
         printf '\nfailed; the last of the logs:\n' >&2
         compose logs --no-color --tail 20 >&2 || true
     fi
     if ((keep)); then
-        printf '\nstill running; down with: docker compose -p %s -f deploy/compose/edge.yaml down --volumes\n' $project
+        printf '\nstill running; down with: docker compose -p %s -f %s/edge.yaml down --volumes\n' $project "$work"
     else
         docker rm --force $project-load >/dev/null 2>&1 || true
         quietly compose down --volumes --remove-orphans --timeout 30 || true
+        rm -rf "$work"
     fi
-    rm -rf "$work"
     exit $status
 }
 trap finish EXIT
+cp deploy/compose/edge.yaml deploy/compose/secrets.sh "$work/"
 
 base_image() {
     has_image perfuse-base:$suite && return
@@ -105,9 +112,35 @@ RUN groupadd --gid 999 redis && useradd --uid 999 --gid 999 --no-create-home red
 DOCKERFILE
     rm -f dist/perfuse-[0-9]*.whl
     quietly nice .venv/bin/maturin build --release --locked --out dist
+    image "$1"
+}
+
+image() { # TARGET
     nice docker build --network host --file docker/Dockerfile --target "$1" --tag "perfuse:$1" \
         --build-arg BASE_IMAGE=perfuse-base:$suite --build-arg BUILD_IMAGE=perfuse-build:$suite \
         --build-arg RUST_IMAGE=perfuse-build:$suite . >"$work/log" 2>&1 || { tail -30 "$work/log" >&2; return 1; }
+}
+
+# Docker's daemon, by whatever started it here; else with its own arguments and environment, into its own log.
+restart_engine() {
+    if [ "$(cat /proc/1/comm)" = systemd ]; then
+        systemctl restart docker
+    else
+        local daemon command environment log
+        daemon=$(pidof dockerd)
+        mapfile -d '' command <"/proc/$daemon/cmdline"
+        mapfile -d '' environment <"/proc/$daemon/environ"
+        exec {log}>>"/proc/$daemon/fd/1"
+        kill "$daemon"
+        while kill -0 "$daemon" 2>/dev/null; do sleep 0.2; done
+        setsid env --ignore-environment "${environment[@]}" "${command[@]}" </dev/null >&"$log" 2>&1 {log}>&- &
+        exec {log}>&-
+    fi
+    local deadline=$((SECONDS + 60))
+    until docker info >/dev/null 2>&1; do
+        if ((SECONDS > deadline)); then echo "Docker does not answer after 60 s" >&2; return 1; fi
+        sleep 0.2
+    done
 }
 
 container() { compose ps -q "$1"; }
@@ -116,6 +149,13 @@ inside() { docker exec "$(container perfuse)" "$@"; }
 # A client beside the server, as another container of its network.
 client() { docker run --rm --interactive --network "$network" --env PERFUSE_KEY "$@"; }
 validate() { client perfuse:cpu validate http://perfuse:8000 "$@"; }
+
+reckon() { # NAME… of files in $work with what was acknowledged
+    local file volumes=()
+    for file; do volumes+=(--volume "$work/$file:/$file:ro"); done
+    client --volume "$PWD/deploy/compose/load.py:/load.py:ro" "${volumes[@]}" \
+        --entrypoint python perfuse:cpu /load.py check http://perfuse:8000 "${@/#//}"
+}
 
 wait_healthy() { # SERVICE SECONDS
     local deadline=$((SECONDS + $2))
@@ -157,10 +197,9 @@ fi
 docker image ls --format '{{.Repository}}:{{.Tag}}  {{.Size}}' | grep '^perfuse' | sort
 
 step "up"
-rm -rf deploy/compose/secrets
-deploy/compose/secrets.sh 2>/dev/null
-echo "train_after: 100000" >> deploy/compose/secrets/perfuse.yaml # the load teaches nothing
-PERFUSE_KEY=$(sed -n '1s/^- key: //p' deploy/compose/secrets/keys.yaml)
+"$work/secrets.sh" 2>/dev/null
+echo "train_after: 100000" >> "$work/secrets/perfuse.yaml" # the load teaches nothing
+PERFUSE_KEY=$(sed -n '1s/^- key: //p' "$work/secrets/keys.yaml")
 export PERFUSE_KEY
 began=$(seconds)
 quietly compose up --detach
@@ -224,8 +263,7 @@ done
 sleep 3
 docker stop --time 180 $project-load >/dev/null
 wait $logs
-client --volume "$PWD/deploy/compose/load.py:/load.py:ro" --volume "$work/acknowledged:/acknowledged:ro" \
-    --entrypoint python perfuse:cpu /load.py check http://perfuse:8000 /acknowledged
+reckon acknowledged
 
 step "stop and start"
 began=$(seconds)
@@ -235,5 +273,42 @@ echo "stopped after $(since "$began") s, exit codes: $(docker inspect --format '
 quietly compose start
 echo "ready again after $(wait_ready) s"
 wait_healthy perfuse 60
+reckon acknowledged
 validate --generation "$generation"
+
+if ((restart_engine)); then
+    step "Docker's daemon ends and starts under load"
+    # These clients are on this machine: in a container they would end with the daemon.
+    python3 deploy/compose/load.py run "http://$PERFUSE_PUBLISH" > "$work/acknowledged-on-restart" &
+    load=$!
+    sleep 12
+    began=$(seconds)
+    restart_engine
+    echo "Docker answers after $(since "$began") s; the server is ready again after $(wait_ready) s more"
+    wait_healthy redis 90
+    wait_healthy perfuse 90
+    sleep 3
+    kill "$load"
+    wait "$load"
+    load=
+    reckon acknowledged acknowledged-on-restart
+    validate --generation "$generation"
+fi
+
+if ((cuda)); then
+    step "the image with CUDA"
+    began=$(seconds)
+    image cuda
+    echo "made in $(since "$began") s: $(docker image ls --format '{{.Size}}' perfuse:cuda)"
+    docker run --rm --entrypoint python perfuse:cuda -c '
+import torch
+print("torch", torch.__version__, "CUDA", torch.version.cuda, "device there:", torch.cuda.is_available())
+raise SystemExit(torch.version.cuda is None)
+'
+    # Without a GPU it computes on the CPU: the same server on the same volumes.
+    PERFUSE_IMAGE=perfuse:cuda quietly compose up --detach
+    echo "in the place of the other; ready again after $(wait_ready) s"
+    wait_healthy perfuse 90
+    validate --generation "$generation"
+fi
 step "all of it holds"

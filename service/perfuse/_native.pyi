@@ -26,6 +26,7 @@ _Value: TypeAlias = bool | int | float | str | bytes | None
 _Rows: TypeAlias = _ArrowStream | _ArrowArray
 _Vectors: TypeAlias = _ArrowStream | _ArrowArray | npt.NDArray[np.float32]
 _Metric: TypeAlias = Literal["cosine", "inner_product", "l2"]
+_Path: TypeAlias = tuple[list[int], list[float], list[float]]
 _Change: TypeAlias = tuple[Literal["put"], str, _Rows] | tuple[Literal["delete"], str, _Keys]
 
 @type_check_only
@@ -33,6 +34,7 @@ class _TableStats(TypedDict):
     rows: int
     versions: int
     fingerprint: str
+    schema_version: int
 
 @type_check_only
 class _Stats(TypedDict):
@@ -62,11 +64,19 @@ class _Verified(TypedDict):
     bytes: int
     lsn: int
 
+@type_check_only
+class _Repaired(TypedDict):
+    kept: int
+    acknowledged: int
+    aside: str | None
+
 __all__ = [
     "ArrowStorage",
     "Rows",
     "Snapshot",
+    "Structure",
     "VectorSearch",
+    "Vocabulary",
     "__version__",
     "confine",
     "jail_support",
@@ -91,6 +101,8 @@ def confine(
     threads: int,
     keep: Sequence[int],
     parent: int,
+    programs: Sequence[str | PathLike[str]] = ...,
+    processes: int = 0,
 ) -> dict[str, int]: ...
 
 @final
@@ -137,6 +149,9 @@ class ArrowStorage:
     def create_table(
         self, name: str, schema: _ArrowSchema, key: str, vector: str | None = None, metric: _Metric = "cosine"
     ) -> int: ...
+    def evolve_table(
+        self, name: str, schema: _ArrowSchema, key: str, vector: str | None = None, metric: _Metric = "cosine"
+    ) -> int: ...
     def put(self, table: str, rows: _Rows) -> int: ...
     def delete(self, table: str, keys: _Keys) -> int: ...
     def commit(self, changes: Sequence[_Change]) -> int: ...
@@ -161,10 +176,45 @@ class ArrowStorage:
     def compact(self) -> _Compacted: ...
     def compaction_due(self) -> bool: ...
     def verify(self) -> _Verified: ...
+    def backup(self, target: str | PathLike[str]) -> _Verified: ...
+    @staticmethod
+    def repair(path: str | PathLike[str]) -> _Repaired | None: ...
     def stats(self) -> _Stats: ...
 
 @final
 class VectorSearch:
     def __new__(cls, vectors: _Vectors, metric: _Metric = "cosine") -> Self: ...
     def __len__(self) -> int: ...
-    def search(self, queries: _Vectors, k: int) -> Rows: ...
+    def search(self, queries: _Vectors, k: int, threads: int = 1) -> Rows: ...
+
+@final
+class Vocabulary:
+    def __new__(cls, tokens: Sequence[bytes], end: int) -> Self: ...
+    def __len__(self) -> int: ...
+
+@final
+class Structure:
+    @staticmethod
+    def of_schema(schema: str, vocabulary: Vocabulary) -> Structure: ...
+    @staticmethod
+    def of_regex(pattern: str, vocabulary: Vocabulary) -> Structure: ...
+    @property
+    def states(self) -> int: ...
+    @property
+    def needed(self) -> int: ...
+    def accepts(self, text: bytes) -> bool: ...
+    def best(
+        self,
+        tokens: Sequence[int],
+        open: int,  # noqa: A002 (what it is)
+        first: int,
+        scores: npt.NDArray[np.float32],
+    ) -> _Path: ...
+    def draw(
+        self,
+        tokens: Sequence[int],
+        open: int,  # noqa: A002 (what it is)
+        first: int,
+        scores: npt.NDArray[np.float32],
+        uniforms: Sequence[float],
+    ) -> _Path: ...

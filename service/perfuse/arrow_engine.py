@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from perfuse.errors import InvalidRequest
@@ -11,9 +12,11 @@ from perfuse.pipelines.shipped import Loaded, load
 from perfuse.requests import (
     Goal,
     Preview,
+    Refinement,
     Request,
     Result,
-    Sampler,
+    SamplerOptions,
+    SyntaxMode,
     TextRequest,
     TextResult,
     TrajectoryRequest,
@@ -21,6 +24,7 @@ from perfuse.requests import (
 )
 
 MODALITIES = ("text",)
+_DEFAULTS = SamplerOptions()
 
 
 class ArrowEngine:
@@ -57,12 +61,18 @@ class ArrowEngine:
         length: int | None = None,
         language: str = "python",
         model: str | None = None,
-        sampler: Sampler = "auto",
+        sampler: str = "auto",
         steps: int | None = None,
         temperature: float = 0.0,
         guidance: float = 1.0,
+        guidance_ramp: float = 0.0,
+        sampler_options: SamplerOptions = _DEFAULTS,
         seed: int = 0,
         n: int = 1,
+        schema: Mapping[str, object] | None = None,
+        regex: str | None = None,
+        syntax: SyntaxMode = "auto",
+        refine: Refinement | None = None,
         reproducible: bool = False,
         on_preview: Callable[[Preview], None] | None = None,
     ) -> TextResult:
@@ -73,7 +83,7 @@ class ArrowEngine:
             result.outputs[0].text
 
         Raises:
-            InvalidRequest: a field is out of range; says what was expected.
+            InvalidRequest: a field is out of range, or `schema` or `regex` is not supported; says what was expected.
         """
         if modality not in MODALITIES:
             raise InvalidRequest(
@@ -91,9 +101,15 @@ class ArrowEngine:
             steps=steps,
             temperature=temperature,
             guidance=guidance,
+            guidance_ramp=guidance_ramp,
+            sampler_options=sampler_options,
             seed=seed,
             n=n,
             reproducible=reproducible,
+            schema=None if schema is None else json.dumps(schema),
+            regex=regex,
+            syntax=syntax,
+            refine=refine,
         )
         result = self._run("text", request, on_preview)
         assert isinstance(result, TextResult)

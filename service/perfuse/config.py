@@ -23,6 +23,7 @@ from perfuse.errors import ConfigError
 
 Device = Literal["auto", "cpu", "cuda"]
 DType = Literal["auto", "bf16", "f32"]
+_PORTS = 65536
 LogLevel = Literal["debug", "info", "warning", "error"]
 
 
@@ -38,7 +39,14 @@ class ServeConfig(BaseSettings):
     model: Annotated[tuple[Path, ...], NoDecode] = Field(
         (), description="model folders to serve instead of the shipped ones"
     )
-    workers: Annotated[int, Field(ge=1, le=64)] = Field(1, description="engine processes (one per device; more on CPU)")
+    workers: Annotated[int, Field(ge=0, le=64)] = Field(
+        1, description="engine processes (one per device; more on CPU); 0: only those of --engine"
+    )
+    engine: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="host:port of a `perfuse engine` on another host, beside the engines here; needs --evolution off",
+    )
+    engine_token: Path | None = Field(None, description="file of the token that this server and those engines know")
     threads: Annotated[int, Field(ge=0, le=256)] = Field(
         0, description="compute threads per engine; 0: cores / workers"
     )
@@ -71,6 +79,9 @@ class ServeConfig(BaseSettings):
     reproducible: bool = Field(False, description="treat every request as reproducible")  # noqa: FBT003
     keys: Path | None = Field(None, description="file of API keys: one YAML list of {key, tenant, scopes}")
     console: bool = Field(True, description="serve the console at /")  # noqa: FBT003
+    otlp: str | None = Field(
+        None, description="address of an OpenTelemetry collector (OTLP over HTTP) that gets spans; needs perfuse[otel]"
+    )
     ledger_ttl_seconds: Annotated[float, Field(gt=0)] = Field(7 * 86400.0, description="how long generations are kept")
     max_inbox_items: Annotated[int, Field(ge=1)] = Field(
         100_000, description="feedback not yet learned from beyond which more gets 429"
@@ -87,6 +98,22 @@ class ServeConfig(BaseSettings):
     def _folders(cls, value: object) -> object:
         """Folders in one string, as the environment has them, are separated by colons."""
         return [folder for folder in value.split(":") if folder] if isinstance(value, str) else value
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _addresses(cls, value: object) -> object:
+        """Addresses in one string, as the environment has them, are separated by commas."""
+        return [address for address in value.split(",") if address] if isinstance(value, str) else value
+
+    @field_validator("engine")
+    @classmethod
+    def _have_ports(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for address in value:
+            host, _, port = address.rpartition(":")
+            if not host or not port.isdigit() or not 0 < int(port) < _PORTS:
+                msg = f"expected host:port, got {address!r}"
+                raise ValueError(msg)
+        return value
 
     @field_validator("queue")
     @classmethod

@@ -6,6 +6,9 @@ PerfuseError                          status, code, detail, hint, field
 │   ├── CanvasTooLong                 422  more tokens than the model takes
 │   ├── NothingToFill                 422  a template without a masked span
 │   ├── UnsupportedField              422  a field of another interface's request that has no meaning here
+│   ├── UnsupportedConstraint         422  a schema or pattern says something that cannot be guaranteed
+│   ├── ConstraintTooLarge            422  a schema or pattern needs a larger automaton than is built
+│   ├── CanvasTooShort                422  no text of the schema or pattern fits into the canvas
 │   └── WrongState                    409  an adaptation is not in a state that the step starts from
 ├── NotFound (LookupError)            404  no such generation, table, row
 ├── Unauthenticated                   401  missing or wrong key
@@ -18,6 +21,7 @@ PerfuseError                          status, code, detail, hint, field
 ├── DeadlineExceeded (TimeoutError)   504  not one step could be finished in time
 ├── GenerationFailed (RuntimeError)   500  this request's own forward failed
 │   ├── NonFiniteOutput               500  its forward gave NaN or infinity
+│   ├── PluginFailed                  500  a function of another package, asked for by name, failed
 │   └── WorkerKilled                  500  its forward killed the engine twice
 ├── StoreError (RuntimeError)         500
 │   ├── StoreCorrupt                  500  the bytes on disk contradict their checksums
@@ -104,6 +108,24 @@ class UnsupportedField(InvalidRequest):
     code = "unsupported_field"
 
 
+class UnsupportedConstraint(InvalidRequest):
+    """The schema or pattern says something that cannot be guaranteed; `field` points to the keyword."""
+
+    code = "unsupported_constraint"
+
+
+class ConstraintTooLarge(InvalidRequest):
+    """The schema or pattern needs a larger automaton than is built."""
+
+    code = "constraint_too_large"
+
+
+class CanvasTooShort(InvalidRequest):
+    """No text that the schema or pattern allows fits into the canvas."""
+
+    code = "canvas_too_short"
+
+
 class WrongState(InvalidRequest):
     """The adaptation, or its cluster's alias, is not in a state that this step starts from."""
 
@@ -178,6 +200,12 @@ class GenerationFailed(PerfuseError, RuntimeError):
 
     code = "generation_failed"
     status = 500
+
+
+class PluginFailed(GenerationFailed):
+    """The function of another package that the request asked for failed, or gave what it must not."""
+
+    code = "plugin_failed"
 
 
 class NonFiniteOutput(GenerationFailed):

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Literal
+from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -37,6 +37,8 @@ Kind = Literal[
     "other",
 ]
 Shed = Literal["overloaded", "unavailable"]
+Trust = Literal["usual", "unsure", "novel", "uncalibrated"]
+"""How an output stands beside the right ones of its model's calibration."""
 Verdict = Literal["reward", "accepted", "correction", "outcome", "verifier", "verified_correction"]
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -139,6 +141,7 @@ class Metrics:
         self._gone = Counter(
             "perfuse_client_gone_total", "clients that left before their answer", ["kind"], registry=self.registry
         )
+        self._outputs = _Outputs()
         self._shed = Counter("perfuse_shed_total", "requests refused for load", ["reason"], registry=self.registry)
         self._restarts = Counter(
             "perfuse_request_restarts_total", "requests begun again after an engine died", registry=self.registry
@@ -157,6 +160,7 @@ class Metrics:
             self._queue,
             self._compute,
             self._first,
+            self._outputs,
             self._records,
             self._ledger,
             self._inbox,
@@ -183,6 +187,10 @@ class Metrics:
         self._compute.observe(compute_seconds, kind)
         if restarts:
             self._restarts.inc(restarts)
+
+    def output(self, trust: Trust) -> None:
+        """A text was generated that is as sure as right ones are, or not."""
+        self._outputs.count[trust] += 1
 
     def first_preview(self, kind: Kind, seconds: float) -> None:
         """The first preview of a streamed request is on its way."""
@@ -234,6 +242,21 @@ class _Answered(Collector):
             answered.add_metric([kind, str(status)], count)
         yield answered
         yield GaugeMetricFamily("perfuse_requests_running", "being answered", value=self.running)
+
+
+class _Outputs(Collector):
+    """Generated texts, by how they stand beside right ones."""
+
+    def __init__(self) -> None:
+        self.count: dict[Trust, int] = dict.fromkeys(get_args(Trust), 0)
+
+    def collect(self) -> Iterator[Metric]:
+        family = CounterMetricFamily(
+            "perfuse_text_outputs_total", "texts generated, by how sure they are", labels=["trust"]
+        )
+        for trust, count in self.count.items():
+            family.add_metric([trust], count)
+        yield family
 
 
 class _Histogram(Collector):

@@ -81,7 +81,7 @@ class Rebuild(Order, frozen=True, kw_only=True):
 
 
 class Purge(Order, frozen=True, kw_only=True):
-    """Remove the bytes of adaptations that neither serve nor may serve again, of all tenants."""
+    """Remove the bytes of adaptations that will not serve again, and what revoked ones answered, of all tenants."""
 
 
 class PutMemory(Order, frozen=True, kw_only=True):

@@ -9,15 +9,72 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-Sampler = Literal["auto", "verified", "entropy", "threshold", "low_confidence", "ancestral"]
 FinishReason = Literal["complete", "deadline", "length", "syntax"]
+SyntaxMode = Literal["auto", "repair", "check", "off"]
+"""`syntax` of a text request; "auto" repairs where the text that comes out is expected to parse."""
+RefinedWidth = Literal["auto", "line", "around", "whole"]
+"""How much of the code to be refined is written anew."""
 PlanStatus = Literal["verified", "unverified", "infeasible", "timeout"]
 
 
 AUTO = "auto"
-"""`adaptation`: what was learned for requests like this one."""
+"""`adaptation`: what was learned for requests like this one; `sampler`: the best one that keeps the steps asked for."""
 NONE = "none"
 """`adaptation`: the base model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplerOptions:
+    """Constants of a sampler, each read by some (`perfuse.diffusion.samplers.OPTIONS`); None: the sampler's default.
+
+    Attributes:
+        window: masked tokens a step works on; of a fixed schedule the length of a block.
+        bound: nats that a step of "entropy" commits, or that "verified" drafts.
+        level: probability that is sure.
+        low_level: probability below which "hierarchy" does not cut a run of masks.
+        factor: how much doubt "factor" allows.
+        edit_level: probability with which "editing" replaces a token.
+        eta: how readily ReMDM takes tokens back.
+        schedule: how a fixed schedule spends its steps: "cosine", "linear" or "log-linear".
+        order_temperature: of the order in which tokens commit; 0: always the best.
+        stop_entropy: mean nats below which everything in view is committed once it is stable.
+    """
+
+    window: int | None = None
+    bound: float | None = None
+    level: float | None = None
+    low_level: float | None = None
+    factor: float | None = None
+    edit_level: float | None = None
+    eta: float | None = None
+    schedule: str | None = None
+    order_temperature: float | None = None
+    stop_entropy: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refinement:
+    """Code that is to be put right, and what went wrong with it.
+
+    Attributes:
+        code: the whole program.
+        error: the traceback or the compiler's message, whole or its last line.
+        width: what is written anew: "line" (the one that the error points to), "around" (two more on each side),
+            "whole"; where the error points nowhere, all is. "auto": "whole".
+    """
+
+    code: str
+    error: str
+    width: RefinedWidth = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyntaxProblem:
+    """Why a text does not parse; `line` and `column` are of the whole text, from 1."""
+
+    message: str
+    line: int
+    column: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +83,12 @@ class TextRequest:
 
     `template` (text with `<mask>` or `<mask:N>` marks) is another way to write prefix and suffix.
     `length` is the number of tokens the fill may take (model default if None), `steps` the most forwards (None: as
-    many as the sampler wants), `temperature` 0 the most likely token, `guidance` the classifier-free scale (1 = off).
-    `adaptation` is "auto" (what was learned for requests like this one), "none" (the base model), or an id.
+    many as the sampler wants), `sampler` one of `perfuse.diffusion.samplers.RULES` or an installed one, `temperature`
+    0 the most likely token, `guidance` the classifier-free scale (1 = off). `adaptation` is "auto" (what was learned
+    for requests like this one), "none" (the base model), or an id. `guidance_ramp` is the share of the span over which
+    the scale rises from 1 to `guidance`. The fill is JSON of `schema` (JSON Schema, as JSON), or matches `regex` from
+    beginning to end, where one of them is given. `language` is said to the model and chooses the parser; `syntax` says
+    what is done where the whole text does not parse. `refine` takes the place of prefix, suffix and template.
     """
 
     prompt: str = ""
@@ -37,21 +98,55 @@ class TextRequest:
     length: int | None = None
     language: str = "python"
     model: str | None = None
-    sampler: Sampler = "auto"
+    sampler: str = AUTO
     steps: int | None = None
     temperature: float = 0.0
     guidance: float = 1.0
+    guidance_ramp: float = 0.0
+    sampler_options: SamplerOptions = SamplerOptions()
     seed: int = 0
     n: int = 1
     adaptation: str = AUTO
     reproducible: bool = False
+    schema: str | None = None
+    regex: str | None = None
+    syntax: SyntaxMode = "auto"
+    refine: Refinement | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uncertainty:
+    """How unusual an output is among those that were right when the model was calibrated; quantiles are in [0, 1).
+
+    Attributes:
+        confidence_quantile: how unsure the text is.
+        novelty_quantile: how unlike known prompts the prompt is.
+        combined: the greater of the two.
+        p_value: share of right items as unusual as this one, itself included.
+        threshold: of `combined`.
+        novel: whether the novelty alone is beyond the threshold: data of this kind is missing.
+        should_evolve: whether `combined` is.
+        calibrated_on: what the comparison is with.
+    """
+
+    confidence_quantile: float
+    novelty_quantile: float
+    combined: float
+    p_value: float
+    threshold: float
+    novel: bool
+    should_evolve: bool
+    calibrated_on: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextOutput:
     """One filled text. `confidence` is the mean probability of the committed tokens, in [0, 1].
 
-    `token_ids` is the whole span, `tokens` how many of them make up the fill.
+    `token_ids` is the whole span, `tokens` how many of them make up the fill. `syntax_error`: it was checked and does
+    not parse; `finish_reason` then is "syntax" unless the fill did not come to its end. `p_correct` is the calibrated
+    chance that the text does what was asked; it and `uncertainty` are None where the model has no calibration, or none
+    that holds for the request.
     """
 
     text: str
@@ -62,6 +157,9 @@ class TextOutput:
     forwards: int
     token_ids: tuple[int, ...] = ()
     tokens: int = 0
+    syntax_error: SyntaxProblem | None = None
+    p_correct: float | None = None
+    uncertainty: Uncertainty | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ from perfuse.requests import (
     TrajectoryResult,
 )
 
-PROTOCOL = 2
+PROTOCOL = 4
 MAX_FRAME = 64 * 1024 * 1024
 _LENGTH = struct.Struct(">I")
 
@@ -73,6 +73,12 @@ class Hello(Message, frozen=True):
     backlog_limit: float
     """Seconds of work beyond which the engine refuses."""
     flight: str = ""
+
+
+class Greet(Message, frozen=True):
+    """Front → engine on another host, before anything else: the token that both know."""
+
+    token: str
 
 
 class Submit(Message, frozen=True):
@@ -159,7 +165,7 @@ class Drain(Message, frozen=True):
     """Supervisor/front → engine: take no new requests, finish what is admitted, then exit."""
 
 
-FrontMessage = Submit | Cancel | PreviewSeen | Drain
+FrontMessage = Greet | Submit | Cancel | PreviewSeen | Drain
 EngineMessage = Hello | Accepted | PreviewFrame | Finished | Problem | Heartbeat
 
 _encoder = msgspec.msgpack.Encoder()
@@ -186,6 +192,17 @@ class JsonSchema(msgspec.Struct, frozen=True, tag_field="kind", tag="json_schema
     """Verifies a text: it is JSON of this schema (the subset of keywords that the API admits)."""
 
     schema: dict[str, object]
+
+
+class Installed(msgspec.Struct, frozen=True, tag_field="kind", tag="installed"):
+    """Verifies a text by a function that another package brings (`perfuse.plugins`)."""
+
+    name: str
+    arguments: dict[str, object]
+
+
+Verifier = PythonTests | JsonSchema | Installed
+"""What judges a text."""
 
 
 class FeedbackItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -225,7 +242,7 @@ class FeedbackItem(msgspec.Struct, frozen=True, kw_only=True):
     accepted: bool | None = None
     correction: str | None = None
     outcome: dict[str, bool | int | float | str] | None = None
-    verifier: PythonTests | JsonSchema | None = None
+    verifier: Verifier | None = None
 
 
 _item_encoder = msgspec.json.Encoder()
@@ -253,7 +270,7 @@ class FrameReader:
 
     def __init__(self, limit: int = MAX_FRAME) -> None:
         self._buffer = bytearray()
-        self._limit = limit
+        self.limit = limit
 
     def feed(self, data: bytes) -> list[bytes]:
         """Complete frame bodies contained in what has arrived so far.
@@ -266,8 +283,8 @@ class FrameReader:
         start = 0
         while len(self._buffer) - start >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._buffer, start)
-            if length > self._limit:
-                msg = f"a frame of {length} bytes came; at most {self._limit} are allowed"
+            if length > self.limit:
+                msg = f"a frame of {length} bytes came; at most {self.limit} are allowed"
                 raise ValueError(msg)
             end = start + _LENGTH.size + length
             if len(self._buffer) < end:

@@ -13,6 +13,7 @@ import pytest
 
 from perfuse.api.app import create_app
 from perfuse.api.auth import KeyEntry, Keyring
+from perfuse.api.tracing import Tracing
 from perfuse.dispatch.evolution import Worker
 from perfuse.dispatch.pool import AcceptedEvent, Completed, Event, PreviewEvent
 from perfuse.errors import Overloaded, PerfuseError
@@ -30,6 +31,7 @@ from perfuse.requests import (
     Trajectory,
     TrajectoryRequest,
     TrajectoryResult,
+    Uncertainty,
     Verification,
 )
 from perfuse.wire import Modality, ModelInfo
@@ -59,6 +61,7 @@ class ScriptedPool:
     restarts: int = 0
     asked: list[Asked] = field(default_factory=list)
     attribution: tuple[Attribution, ...] = ()
+    uncertainty: Uncertainty | None = None
     cancelled: int = 0
     more_events: list[Event] = field(default_factory=list)
     models: list[ModelInfo] = field(
@@ -68,8 +71,9 @@ class ScriptedPool:
     def counters(self) -> Mapping[str, float]:
         return {"rows": 3.0, "backlog_seconds": 0.5, "engines_ready": 1.0, "Not a name": 1.0}
 
-    def refusal(self) -> Overloaded | None:
-        return self.refused
+    async def admit(self) -> None:
+        if self.refused is not None:
+            raise self.refused
 
     async def run(
         self,
@@ -103,7 +107,10 @@ class ScriptedPool:
             raise self.error
         result = result_of(request)
         if isinstance(result, TextResult):
-            result = replace(result, attribution=self.attribution)
+            outputs = result.outputs
+            if self.uncertainty is not None:
+                outputs = tuple(replace(one, p_correct=0.25, uncertainty=self.uncertainty) for one in outputs)
+            result = replace(result, attribution=self.attribution, outputs=outputs)
         return Completed(result=result, queue_seconds=0.0004, compute_seconds=0.021, lsn=8, restarts=self.restarts)
 
 
@@ -192,6 +199,7 @@ def serve(pool: ScriptedPool, ledger: MemoryLedger, inbox: SqliteInbox) -> Serve
         base_url: str = "http://127.0.0.1:8000",
         evolution: Worker | None = None,
         console: bool = True,
+        tracing: Tracing | None = None,
     ) -> AsyncIterator[httpx2.AsyncClient]:
         app = create_app(
             pool=pool,
@@ -202,6 +210,7 @@ def serve(pool: ScriptedPool, ledger: MemoryLedger, inbox: SqliteInbox) -> Serve
             max_body_bytes=LIMIT,
             evolution=evolution,
             console=console,
+            tracing=tracing,
         )
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url=base_url) as client:
             client.app = app

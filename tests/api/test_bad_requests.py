@@ -54,6 +54,21 @@ BODIES = {
         text(steps=10**6),
         invalid("/steps", "input should be less than or equal to 4096, got 1000000"),
     ),
+    "unknown option of a sampler": (
+        "/diffuse",
+        text(sampler_options={"levels": 0.5}),
+        invalid("/sampler_options/levels", "unknown field", hint=DOCS),
+    ),
+    "option of a sampler out of range": (
+        "/diffuse",
+        text(sampler_options={"level": 1.5}),
+        invalid("/sampler_options/level", "input should be less than or equal to 1, got 1.5"),
+    ),
+    "ramp out of range": (
+        "/diffuse",
+        text(guidance_ramp=-1.0),
+        invalid("/guidance_ramp", "input should be greater than or equal to 0, got -1.0"),
+    ),
     "unknown modality": (
         "/diffuse",
         b'{"modality":"smell"}',
@@ -97,8 +112,7 @@ BODIES = {
         text(sampler="x" * 200),
         invalid(
             "/sampler",
-            "input should be 'auto', 'verified', 'entropy', 'threshold', 'low_confidence' or 'ancestral', got "
-            f"'{'x' * 79}… (202 characters)",
+            f"string should match pattern '^[a-z][a-z0-9_.-]{{0,63}}$', got '{'x' * 79}… (202 characters)",
         ),
     ),
     "several at once": (
@@ -211,6 +225,9 @@ async def test_unknown_paths_and_methods_are_problems(client: httpx2.AsyncClient
     assert answer.json() == problem(
         405, "method_not_allowed", "Method not allowed", "GET is not possible on /diffuse", hint="it takes POST"
     )
+    for path in ("/memories/mem_1", "/v1/memories/mem_1"):
+        answer = await client.patch(path, headers=ID)
+        assert (answer.status_code, answer.headers["allow"]) == (405, "DELETE, GET, PUT")
 
 
 async def test_what_nobody_caught_is_a_problem_without_details(client: httpx2.AsyncClient, pool, caplog) -> None:

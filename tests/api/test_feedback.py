@@ -10,11 +10,12 @@ import httpx2
 import msgspec
 import pytest
 
+from perfuse import plugins
 from perfuse.api import feedback as bodies
 from perfuse.ids import Minter
 from perfuse.queue.inbox import Lease
 from perfuse.queue.inbox_sqlite import SqliteInbox
-from perfuse.wire import FeedbackItem, JsonSchema, PythonCase, PythonTests, unpack_feedback
+from perfuse.wire import FeedbackItem, Installed, JsonSchema, PythonCase, PythonTests, unpack_feedback
 
 HEADERS = {"x-request-id": "r1", "content-type": "application/json"}
 DOCS = "see /docs for the fields"
@@ -247,7 +248,7 @@ BODIES = {
         invalid(
             "/verifier",
             "input tag 'shell' found using 'kind' does not match any of the expected tags: 'python_tests', "
-            "'json_schema'",
+            "'json_schema', 'installed'",
         ),
     ),
     "verifier without a kind": (
@@ -499,3 +500,24 @@ def test_an_item_of_a_later_version_is_not_misread() -> None:
 
 def test_the_keywords_are_those_that_are_documented() -> None:
     assert ", ".join(bodies.SCHEMA_KEYWORDS) == KEYWORDS
+
+
+async def test_a_verifier_that_is_installed(client, inbox, generation, monkeypatch) -> None:
+    monkeypatch.setattr(plugins, "verifiers", lambda: ["balanced"])
+    said = {"kind": "installed", "name": "balanced", "arguments": {"longest": 9}}
+    assert (await post(client, generation, verifier=said)).status_code == 202
+    (lease,) = await kept(inbox)
+    assert unpack_feedback(lease.item).verifier == Installed("balanced", {"longest": 9})
+
+
+async def test_a_verifier_that_is_not_installed(client, inbox, generation, monkeypatch) -> None:
+    monkeypatch.setattr(plugins, "verifiers", lambda: ["balanced"])
+    body = {"generation_id": generation, "source": "a", "verifier": {"kind": "installed", "name": "exec"}}
+    answer = await client.post("/feedback", json=body, headers=HEADERS)
+    assert answer.json() == invalid(
+        "/verifier/name", "no verifier is named 'exec'", hint="installed on this server are balanced"
+    )
+    body["verifier"] = {"kind": "installed"}
+    answer = await client.post("/feedback", json=body, headers=HEADERS)
+    assert answer.json() == invalid("/verifier/name", "this field is required")
+    assert await kept(inbox) == []

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+from dataclasses import fields, replace
 
 import httpx2
+import msgspec
 import pytest
 from pydantic import TypeAdapter
 
@@ -13,7 +16,7 @@ from perfuse.api import generate
 from perfuse.api.schemas import DiffuseAnswer, GenerationAnswer, PlanAnswer
 from perfuse.dispatch.pool import PreviewEvent, RestartedEvent
 from perfuse.errors import NonFiniteOutput
-from perfuse.requests import Attribution, Goal, Preview, TextRequest, TrajectoryRequest
+from perfuse.requests import Attribution, Goal, Preview, SamplerOptions, TextRequest, TrajectoryRequest, Uncertainty
 
 TEXT = {"modality": "text", "prompt": "double it", "prefix": "a", "suffix": "b", "seed": 7}
 PLAN = {"domain": "trajectory", "environment": "maze2d-umaze", "state": [1, 1, 0, 0], "goal": {"position": [3, 1]}}
@@ -41,6 +44,9 @@ async def test_filling_text_answers_with_the_documented_body(client: httpx2.Asyn
                 "confidence": 0.75,
                 "steps_done": 5,
                 "forwards": 5,
+                "p_correct": None,
+                "uncertainty": None,
+                "syntax_error": None,
             }
         ],
         "confidence": 0.75,
@@ -55,6 +61,48 @@ async def test_filling_text_answers_with_the_documented_body(client: httpx2.Asyn
     asked = pool.asked[0]
     assert (asked.modality, asked.priority, asked.deadline_seconds) == ("text", 2, 0.25)
     assert asked.request == TextRequest(prompt="double it", prefix="a", suffix="b", seed=7)
+
+
+async def test_how_sure_a_text_is_stands_in_the_answer_the_record_and_the_metrics(
+    client: httpx2.AsyncClient, pool
+) -> None:
+    said = Uncertainty(
+        confidence_quantile=0.2, novelty_quantile=0.99, combined=0.99, p_value=0.01, threshold=0.97, novel=True,
+        should_evolve=True, calibrated_on="1200 right answers",
+    )  # fmt: skip
+    pool.uncertainty = said
+    body = (await client.post("/diffuse", json={**TEXT, "n": 2})).json()
+    expected = [(0.25, msgspec.to_builtins(said))] * 2
+    assert [(output["p_correct"], output["uncertainty"]) for output in body["outputs"]] == expected
+    kept = (await client.get(f"/generations/{body['id']}")).json()["result"]
+    assert kept["outputs"] == body["outputs"]
+    for change in ({"novel": False}, {"novel": False, "should_evolve": False}):
+        pool.uncertainty = replace(said, **change)
+        await client.post("/diffuse", json=TEXT)
+    pool.uncertainty = None
+    await client.post("/diffuse", json=TEXT)
+    found = (await client.get("/metrics")).text
+    for trust, count in (("novel", 2), ("unsure", 1), ("usual", 1), ("uncalibrated", 1)):
+        assert f'perfuse_text_outputs_total{{trust="{trust}"}} {count}.0' in found
+
+
+async def test_the_sampler_and_its_options_reach_the_engine(client: httpx2.AsyncClient, pool) -> None:
+    said = {"sampler": "remdm_cap", "sampler_options": {"eta": 0.2, "window": 8}, "guidance": 2.0, "guidance_ramp": 0.5}
+    assert (await client.post("/diffuse", json={**TEXT, **said})).status_code == 200
+    asked = pool.asked[0].request
+    assert asked.sampler_options == SamplerOptions(eta=0.2, window=8)
+    assert (asked.sampler, asked.guidance, asked.guidance_ramp) == ("remdm_cap", 2.0, 0.5)
+
+
+async def test_a_structure_reaches_the_engine_in_the_order_it_was_written(client: httpx2.AsyncClient, pool) -> None:
+    schema = {"type": "object", "properties": {"z": {"enum": ["é", 1.5]}, "a": {"type": "null"}}}
+    assert (await client.post("/diffuse", json={**TEXT, "schema": schema})).status_code == 200
+    assert (await client.post("/diffuse", json={**TEXT, "regex": "a+"})).status_code == 200
+    first, second = (asked.request for asked in pool.asked)
+    assert first.schema == '{"type":"object","properties":{"z":{"enum":["é",1.5]},"a":{"type":"null"}}}'
+    assert (first.regex, second.schema, second.regex) == (None, None, "a+")
+    refused = await client.post("/diffuse", json={**TEXT, "schema": "{}"})
+    assert (refused.status_code, refused.json()["field"]) == (422, "/schema")
 
 
 async def test_planning_answers_with_the_documented_body(client: httpx2.AsyncClient, pool) -> None:
@@ -153,10 +201,16 @@ async def test_a_generation_can_be_read_back(client: httpx2.AsyncClient) -> None
             "steps": None,
             "temperature": 0.0,
             "guidance": 1.0,
+            "guidance_ramp": 0.0,
+            "sampler_options": {field.name: None for field in fields(SamplerOptions)},
             "seed": 7,
             "n": 1,
             "adaptation": "auto",
             "reproducible": False,
+            "schema": None,
+            "regex": None,
+            "syntax": "auto",
+            "refine": None,
         },
         "result": {"outputs": answer["outputs"], "confidence": 0.75, "steps_done": 5, "attribution": []},
     }
@@ -264,6 +318,38 @@ async def test_a_quiet_stream_is_kept_alive(client: httpx2.AsyncClient, pool, mo
     assert ": ping\n\n" in answer.text
 
 
+def post_of(path: str) -> dict[str, object]:
+    """The scope of a post of JSON."""
+    return {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")],
+        "scheme": "http",
+        "server": ("127.0.0.1", 8000),
+        "http_version": "1.1",
+    }
+
+
+async def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_failure(client, pool, caplog) -> None:
+    inbox: asyncio.Queue = asyncio.Queue()
+    inbox.put_nowait({"type": "http.request", "body": b'{"modality": "te', "more_body": True})
+    inbox.put_nowait({"type": "http.disconnect"})
+
+    async def send(message):
+        raise AssertionError(message)
+
+    await client.app(post_of("/diffuse"), inbox.get, send)
+    assert pool.asked == []
+    metrics = (await client.get("/metrics")).text
+    assert 'perfuse_client_gone_total{kind="diffuse"} 1.0' in metrics
+    assert 'perfuse_requests_total{kind="diffuse",status="499"} 1.0' in metrics
+    # The client's own library speaks at INFO where an earlier test let it.
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_client_that_leaves_cancels_its_request(client, pool, stream) -> None:
     pool.gate = asyncio.Event()
@@ -275,23 +361,12 @@ async def test_a_client_that_leaves_cancels_its_request(client, pool, stream) ->
     async def send(message):
         sent.append(message)
 
-    headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": "/diffuse",
-        "raw_path": b"/diffuse",
-        "query_string": b"",
-        "headers": headers,
-        "scheme": "http",
-        "server": ("127.0.0.1", 8000),
-        "http_version": "1.1",
-    }
+    scope = post_of("/diffuse")
     running = asyncio.create_task(client.app(scope, inbox.get, send))
     while not pool.asked:
         await asyncio.sleep(0)
     inbox.put_nowait({"type": "http.disconnect"})
-    await asyncio.wait_for(running, 2)
+    await asyncio.wait_for(running, 30)
     assert pool.cancelled == 1
     assert 'perfuse_client_gone_total{kind="diffuse"} 1.0' in (await client.get("/metrics")).text
 

@@ -322,7 +322,7 @@ async def test_a_client_that_leaves_cancels_its_call(client: httpx2.AsyncClient,
         assert not running.done(), sent
         await asyncio.sleep(0.01)
     inbox.put_nowait({"type": "http.disconnect"})
-    await asyncio.wait_for(running, 2)
+    await asyncio.wait_for(running, 30)
     while not pool.cancelled:
         await asyncio.sleep(0.01)
     assert 'perfuse_client_gone_total{kind="mcp"} 1.0' in (await client.get("/metrics")).text

@@ -415,7 +415,7 @@ async def test_what_nobody_caught_is_told_without_details(client, pool, path: st
 
 
 async def test_a_chat_stream_brings_settled_text_only(client: httpx2.AsyncClient, pool) -> None:
-    pool.more_events = [settled("F"), settled("F"), settled("FIL")]
+    pool.more_events = [settled("F"), settled("F"), settled("FIL")]  # what was sent cannot be written anew
     body = {**CHAT, "stream": True, "stream_options": {"include_usage": True, "include_obfuscation": False}}
     seen = chunks(await client.post("/v1/chat/completions", json=body))
     assert {chunk.pop("object") for chunk in seen} == {"chat.completion.chunk"}
@@ -434,6 +434,7 @@ async def test_a_chat_stream_brings_settled_text_only(client: httpx2.AsyncClient
         piece({}, finish_reason="stop"),
         {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}},
     ]
+    assert pool.asked[0].request.syntax == "check"
 
 
 async def test_a_completion_stream_brings_each_output_by_its_index(client: httpx2.AsyncClient, pool) -> None:
@@ -476,7 +477,12 @@ async def test_a_restarted_generation_that_says_something_else_is_an_error(clien
 async def test_openais_client_waits_as_long_as_it_is_told(client, pool, path: str, body: dict) -> None:
     full = Overloaded("full", retry_after=0.4)
     refusals = iter([full, full, None])
-    pool.refusal = lambda: next(refusals)
+
+    async def admit() -> None:
+        if (refusal := next(refusals)) is not None:
+            raise refusal
+
+    pool.admit = admit
     official = openai.AsyncOpenAI(base_url="http://127.0.0.1:8000/v1", api_key="none", http_client=client)
     resource = official.completions if path == "/v1/completions" else official.chat.completions
     with pytest.raises(openai.RateLimitError) as raised:
@@ -524,6 +530,6 @@ async def test_a_client_that_leaves_cancels_its_request(client, pool, stream: bo
     while not pool.asked:
         await asyncio.sleep(0)
     inbox.put_nowait({"type": "http.disconnect"})
-    await asyncio.wait_for(running, 2)
+    await asyncio.wait_for(running, 30)
     assert pool.cancelled == 1
     assert 'perfuse_client_gone_total{kind="diffuse"} 1.0' in (await client.get("/metrics")).text

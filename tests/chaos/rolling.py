@@ -35,12 +35,14 @@ class Report:
 
     Attributes:
         answers: by path and status; status 0 where the connection broke.
+        unrecorded: answers that say that the ledger did not take them in time; nobody can find them again.
         restarts: of one server each, from SIGHUP until all its processes were new.
         restart_seconds: each.
         seconds: of each /diffuse.
     """
 
     answers: Counter[str] = field(default_factory=Counter)
+    unrecorded: int = 0
     restarts: int = 0
     restart_seconds: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
@@ -53,7 +55,13 @@ class Report:
     def as_dict(self) -> dict[str, object]:
         """The figures."""
         cuts = statistics.quantiles(self.seconds, n=100)
-        shown = asdict(self) | {"failed": self.failed, "p50": cuts[49], "p99": cuts[98], "longest": max(self.seconds)}
+        shown = asdict(self) | {
+            "answers": dict(self.answers),
+            "failed": self.failed,
+            "p50": cuts[49],
+            "p99": cuts[98],
+            "longest": max(self.seconds),
+        }
         return {**shown, "seconds": len(self.seconds), "restart_seconds": [round(s, 1) for s in self.restart_seconds]}
 
 
@@ -77,6 +85,9 @@ async def client(report: Report, here: Server, there: Server, stop: asyncio.Even
         while not stop.is_set():
             made = await ask(report, one, "POST", "/diffuse", BODY)
             if "id" not in made:
+                continue
+            if not made["recorded"]:
+                report.unrecorded += 1
                 continue
             await ask(report, other, "GET", f"/generations/{made['id']}")
             said = {"generation_id": made["id"], "source": "a", "accepted": True, "idempotency_key": made["id"]}

@@ -11,6 +11,7 @@ import yaml
 from perfuse_client import AsyncClient, Client, Conflict, InvalidRequest, NotFound, Retries
 from perfuse_client.models import CaseBody, JsonSchemaBody, PlanGoal, PythonTestsBody
 
+import shipped
 from clients.conftest import Taught
 from documents import REPOSITORY
 
@@ -91,7 +92,7 @@ def test_the_server_says_what_it_is(client: Client) -> None:
     assert client.readyz().status == "ready"
     listed = client.models()
     assert [each.modality for each in listed.models] == ["text", "trajectory"]
-    assert client.retrieve_model("code-small").id == listed.data[0].id == "code-small@1"
+    assert client.retrieve_model("code-small").id == listed.data[0].id == shipped.CODE
     assert "perfuse_requests_running" in client.exposition()
     assert client.version().protocol >= 1
     assert (client.problem("overloaded").status, client.problem("not_found").status) == (429, 404)

@@ -91,7 +91,7 @@ async def metric(client: AsyncClient, name: str) -> float:
 
 async def freed(client: AsyncClient, cancelled: float) -> None:
     """Until the engine has dropped one more request than `cancelled`, and works on none."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while await metric(client, "perfuse_engine_cancelled_total") <= cancelled or await metric(
         client, "perfuse_engine_in_flight"
     ):

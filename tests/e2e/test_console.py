@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
+import shipped
 import taught
 from perfuse.evaluation.load import Server, serving
 
@@ -262,7 +263,7 @@ def test_the_server_is_seen_at_a_glance(desk: Desk) -> None:
     desk.visit("server")
     page = desk.page
     expect(page.locator("#kinds")).to_contain_text("diffuse")
-    expect(page.locator("#models")).to_contain_text("code-small@1")
+    expect(page.locator("#models")).to_contain_text(shipped.CODE)
     expect(page.locator(".tile", has_text="Batch").locator("p")).not_to_have_text("–")
     expect(page.locator(".tile", has_text="Engines busy")).to_contain_text("1 ready, 0 died")
     expect(page.locator("#server .facts")).to_contain_text("synced to disk")
@@ -305,7 +306,7 @@ def test_every_view_can_be_read_and_fits(
             desk.adaptation(learned[1]["rejected"])
         else:
             desk.visit(view)
-            expect(page.locator("#models")).to_contain_text("code-small@1")
+            expect(page.locator("#models")).to_contain_text(shipped.CODE)
         assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
         assert [each for each in page.evaluate(CONTRASTS) if each[0] < 4.5] == []
         assert page.evaluate(NAMELESS) == []

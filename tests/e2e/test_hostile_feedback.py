@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from perfuse.errors import NotFound
 from perfuse.evaluation.load import Server, ask, children_of, command_of, serving
 from perfuse.store import StoreReader
 from perfuse.store.learning import FEEDBACK, Feedback
+from plugged import installed
 
 PROMPT = {"modality": "text", "prompt": "Return the sum of a list.", "length": 4, "steps": 1}
 TESTS = {"kind": "python_tests", "entry_point": "total", "cases": [{"args": [[1, 2]], "expected": 3}]}
@@ -69,3 +71,28 @@ def test_hostile_corrections_fail_within_seconds_and_harm_nobody(server: Server)
     log = (server.data_dir.parent / f"{server.data_dir.name}.log").read_text()
     assert "child_died" not in log
     assert "Traceback" not in log
+
+
+def test_a_verifier_of_another_package_judges(tmp_path: Path) -> None:
+    """Over HTTP to the learning worker, which imports the package that the front only knows by name."""
+    path = {"PYTHONPATH": str(installed(tmp_path / "packages", "perfuse-balanced"))}
+    with serving(tmp_path / "data", environment=path) as server:
+        rows = asyncio.run(_judged_by(server, {"right": "f(x)", "wrong": "f(x"}))
+    assert (rows["right"].correction_passed, rows["right"].state) == (True, "curated")
+    assert (rows["wrong"].correction_passed, rows["wrong"].reason) == (False, "its correction fails its own verifier")
+
+
+async def _judged_by(server: Server, corrections: dict[str, str]) -> dict[str, Feedback]:
+    await server.ready()
+    for source, text in corrections.items():
+        identity = (await ask(server.port, "POST", "/diffuse", PROMPT)).json()["id"]
+        verifier = {"kind": "installed", "name": "balanced"}
+        body = {"generation_id": identity, "source": source, "correction": text, "verifier": verifier}
+        assert (await ask(server.port, "POST", "/feedback", body)).status == 202
+    deadline = time.monotonic() + 60
+    while True:
+        rows = await judged(server, source, 60)
+        if all(rows[source].state != "new" for source in corrections):
+            return rows
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.2)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+import shipped
 from perfuse.evaluation.load import Server, ask, serving
 
 PLAN = {
@@ -72,7 +73,7 @@ def problem(code: str, title: str, status: int, detail: str, field: str, hint: s
                 "unknown_model",
                 "Unknown model",
                 404,
-                "no text model 'code-large' is loaded; loaded are code-small@1",
+                f"no text model 'code-large' is loaded; loaded are {shipped.CODE}",
                 "/model",
                 "leave out `model` for the default, or see GET /models",
             ),
@@ -96,7 +97,7 @@ def problem(code: str, title: str, status: int, detail: str, field: str, hint: s
                 "canvas_too_long",
                 "Canvas too long",
                 422,
-                "the canvas has 503 tokens (3 given, 500 to fill); model 'code-small@1' takes at most 256",
+                f"the canvas has 503 tokens (3 given, 500 to fill); model {shipped.CODE!r} takes at most 256",
                 "/length",
                 "shorten prompt, prefix and suffix, or ask for fewer tokens",
             ),

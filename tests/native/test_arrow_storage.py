@@ -247,6 +247,17 @@ def test_rows_that_do_not_fit_are_refused_and_nothing_is_written(store: ArrowSto
     assert store.lsn == 1
 
 
+def test_an_array_that_does_not_agree_with_its_schema_is_refused(store: ArrowStorage) -> None:
+    class Mismatched:
+        def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
+            whole, part = (pa.table(columns).to_batches()[0] for columns in (rows(A), {"id": ["a"]}))
+            return whole.__arrow_c_array__()[0], part.__arrow_c_array__()[1]
+
+    with pytest.raises(InvalidRequest) as refused:
+        store.put("t", Mismatched())
+    assert refused.value.detail == 'Arrow array "": expected 3 children, came 1'
+
+
 def test_keys_that_do_not_fit_are_refused(store: ArrowStorage) -> None:
     for keys, message in [
         ([], "expected at least one key, came none"),
@@ -334,7 +345,7 @@ def test_damage_is_found_at_opening_and_by_verify(store: ArrowStorage, path: Pat
     log.write_bytes(damaged)
     expected = (
         f"{log}: the record of LSN 1 at byte 64 is damaged, but the later LSN 2 at byte {second} is whole; "
-        "restore the store from a copy"
+        "restore the store from a copy, or give up these commits with `perfuse store repair`"
     )
     with pytest.raises(StoreCorrupt) as found:
         store.verify()
@@ -352,7 +363,12 @@ def test_stats_count_rows_and_versions(store: ArrowStorage, path: Path) -> None:
     stats = store.stats()
     assert (stats["path"], stats["epoch"], stats["lsn"]) == (str(path), 1, 3)
     assert stats["log_bytes"] == next((path / "wal").iterdir()).stat().st_size
-    assert stats["tables"]["t"] | {"fingerprint": ""} == {"rows": 2, "versions": 3, "fingerprint": ""}
+    assert stats["tables"]["t"] | {"fingerprint": ""} == {
+        "rows": 2,
+        "versions": 3,
+        "fingerprint": "",
+        "schema_version": 1,
+    }
 
 
 def test_threads_may_write_and_search_at_once(store: ArrowStorage) -> None:

@@ -124,5 +124,5 @@ def test_nothing_there_is_said_at_once() -> None:
 
 def test_health_says_what_the_server_says(server: Server) -> None:
     url = f"http://127.0.0.1:{server.port}"
-    assert health.status(url, ready=False, seconds=5) == "alive"
+    assert health.status(url, ready=False, seconds=60) == "alive"
     assert RUN.invoke(app, ["health", url, "--ready"]).stdout == "ready\n"

@@ -45,11 +45,16 @@ def learner(server: Server) -> list[int]:
     return server.children()["learner"][:1]
 
 
-def kill_learner(server: Server) -> None:
-    """kill -9, once it is there: it is started after the engines."""
+def started_learner(server: Server) -> int:
+    """The worker, once it is there: it is started after the engines."""
     found = asyncio.run(until(lambda: learner(server)))
     assert isinstance(found, list)
-    os.kill(found[0], signal.SIGKILL)
+    return int(found[0])
+
+
+def kill_learner(server: Server) -> None:
+    """kill -9, once it is there."""
+    os.kill(started_learner(server), signal.SIGKILL)
 
 
 def trainers(server: Server) -> list[int]:
@@ -233,8 +238,8 @@ def test_a_model_without_a_kit_is_served_and_feedback_waits_for_one(tmp_path: Pa
     with ready(data_dir, "--model", str(model)) as server:
         asyncio.run(corrected(server))
         assert asyncio.run(waiting(server))
-        (worker,) = learner(server)
-        assert "no_learning_kit" in log_of(server)
+        worker = started_learner(server)
+        asyncio.run(until(lambda: "no_learning_kit" in log_of(server)))
         refused = asyncio.run(ask(server.port, "GET", "/evolution"))
         assert (refused.status, refused.json()["detail"], refused.json()["hint"]) == (
             503,
@@ -242,8 +247,7 @@ def test_a_model_without_a_kit_is_served_and_feedback_waits_for_one(tmp_path: Pa
             "make one with `perfuse train kit`; feedback waits in the inbox until then",
         )
         os.kill(worker, signal.SIGTERM)
-        asyncio.run(until(lambda: "child=evolution" in log_of(server)))
-        assert "status='exit 0'" in log_of(server)
+        asyncio.run(until(lambda: "child=evolution" in log_of(server) and "status='exit 0'" in log_of(server)))
         stopped(server)
     (tmp_path / EMBEDDER_FILE).rename(model / EMBEDDER_FILE)
     seed_reference(data_dir, kit_of(model))

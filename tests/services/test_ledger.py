@@ -80,6 +80,18 @@ async def test_records_expire(address: str, tmp_path: Path) -> None:
         assert await ledger.find("i1", "a") is None
 
 
+async def test_what_adaptations_answered_is_forgotten_for_every_tenant(address: str, tmp_path: Path) -> None:
+    async with opened(connect(address, tmp_path, 60)) as ledger:
+        for index, adaptations in enumerate([(), ("x",), ("y", "x"), ("y",)]):
+            await ledger.record(generation(f"i{index}", tenant="ab"[index % 2], adaptations=adaptations))
+        assert await ledger.forget(["z"]) == 0
+        assert await ledger.forget(["x"]) == 2
+        left = [await ledger.find(f"i{index}", "ab"[index % 2]) for index in range(4)]
+        assert [found is not None for found in left] == [True, False, False, True]
+    with pytest.raises(LedgerUnavailable):
+        await ledger.forget(["y"])
+
+
 async def test_many_at_once_are_all_kept(address: str, tmp_path: Path) -> None:
     async with opened(connect(address, tmp_path, 60)) as ledger:
         await asyncio.gather(*(ledger.record(generation(f"i{i}")) for i in range(1500)))

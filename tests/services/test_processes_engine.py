@@ -148,7 +148,7 @@ async def test_requests_on_a_killed_engine_start_again_on_another(start: Start) 
         assert RestartedEvent(1) in events or found[0].restarts == 0
 
 
-async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.01)

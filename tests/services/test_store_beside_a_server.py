@@ -38,7 +38,9 @@ def look(command: str, data: Path) -> dict[str, object]:
 def test_the_store_of_a_running_server_is_read_and_the_server_goes_on(server: ScriptedServer) -> None:
     server.wait_ready()
     first = look("stats", server.data_dir)
-    assert first["tables"] == {"counts": {"rows": 2, "versions": 2, "fingerprint": COUNTS.fingerprint}}
+    assert first["tables"] == {
+        "counts": {"rows": 2, "versions": 2, "fingerprint": COUNTS.fingerprint, "schema_version": 1}
+    }
     verified = {"segments": 0, "segment_bytes": 0, "records": 2, "bytes": first["log_bytes"], "lsn": 2}
     assert look("verify", server.data_dir) == verified
     assert look("stats", server.data_dir) == first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -32,6 +33,14 @@ def test_it_fills_text_between_prefix_and_suffix(engine: ArrowEngine) -> None:
     assert output.text.startswith("def double(values):\n    return [")
     assert output.text.endswith(" for value in values]\n")
     assert len(shown) == output.steps_done
+
+
+def test_it_writes_json_of_a_schema(engine: ArrowEngine) -> None:
+    schema = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}
+    (output,) = engine.diffuse(prompt="Is it so?", schema=schema, length=24).outputs
+    assert output.fill in ('{"ok": true}', '{"ok": false}')
+    (matched,) = engine.diffuse(prompt="Double it.", regex="[a-c]{3}", length=24).outputs
+    assert re.fullmatch("[a-c]{3}", matched.fill)
 
 
 def test_it_plans_a_verified_trajectory(engine: ArrowEngine) -> None:

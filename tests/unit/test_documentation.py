@@ -44,6 +44,17 @@ def test_every_printed_script_runs(script: str, tmp_path: Path) -> None:
     assert child.returncode == 0, child.stderr
 
 
+def test_every_test_that_is_named_for_a_threat_exists() -> None:
+    rows = re.findall(r"^\| .* \|$", (REPOSITORY / "SECURITY.md").read_text(encoding="utf-8"), re.MULTILINE)[1:]
+    assert len(rows) >= 15
+    for row in rows:
+        named = re.findall(r"`((?:tests|deploy)/[\w/.]+)(?:::(\w+))?`", row.split("|")[3])
+        assert named, row
+        for path, function in named:
+            source = (REPOSITORY / path).read_text(encoding="utf-8")
+            assert not function or f"def {function}(" in source, f"{path}::{function}"
+
+
 def test_every_setting_is_documented_with_its_default() -> None:
     text = (REPOSITORY / "docs/reference/settings.md").read_text(encoding="utf-8")
     documented = dict(re.findall(r"^\| `(\w+)` \| `([^`]*)` \|", text, re.MULTILINE))

@@ -58,6 +58,19 @@ def test_records_are_written_or_lost_and_only_written_ones_have_a_time() -> None
     assert lines(meter, "perfuse_ledger_seconds_count") == ["perfuse_ledger_seconds_count 2.0"]
 
 
+def test_texts_are_counted_by_how_sure_they_are_from_the_first_scrape_on() -> None:
+    meter = Metrics()
+    meter.output("novel")
+    meter.output("novel")
+    meter.output("usual")
+    assert lines(meter, "perfuse_text_outputs_total") == [
+        'perfuse_text_outputs_total{trust="usual"} 1.0',
+        'perfuse_text_outputs_total{trust="unsure"} 0.0',
+        'perfuse_text_outputs_total{trust="novel"} 2.0',
+        'perfuse_text_outputs_total{trust="uncalibrated"} 0.0',
+    ]
+
+
 def test_rare_events_are_counted() -> None:
     meter = Metrics(lambda: {"rows": 3.0, "engines_ready": 1.0})
     meter.shed("overloaded")

@@ -22,6 +22,7 @@ from perfuse.requests import (
     TextRequest,
     TextResult,
     TrajectoryRequest,
+    Uncertainty,
 )
 
 SUBMIT = wire.Submit(
@@ -81,8 +82,13 @@ def test_requests_come_back_as_they_were(modality: wire.Modality, request_: Requ
 
 def test_results_come_back_as_they_were() -> None:
     output = TextOutput(
-        text="ab", fill="b", finish_reason="complete", confidence=0.5, steps_done=1, forwards=2, token_ids=(1, 2)
-    )
+        text="ab", fill="b", finish_reason="complete", confidence=0.5, steps_done=1, forwards=2, token_ids=(1, 2),
+        p_correct=0.25,
+        uncertainty=Uncertainty(
+            confidence_quantile=0.5, novelty_quantile=0.25, combined=0.5, p_value=0.5, threshold=0.96, novel=False,
+            should_evolve=False, calibrated_on="c",
+        ),
+    )  # fmt: skip
     learned = Attribution(id="ad", cluster="c", state="canary", distance=0.5, weight=1.0, gain=None, dataset="d")
     result = TextResult(model="m@1", outputs=(output,), attribution=(learned,))
     assert wire.unpack_result("text", wire.pack(result)) == result

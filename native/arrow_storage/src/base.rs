@@ -19,6 +19,8 @@ pub(crate) struct Log {
     pub(crate) base: Base,
     /// Bytes up to the last record known.
     pub(crate) length: u64,
+    /// Bytes of the file, as far as its owner has extended it with zeros.
+    pub(crate) allocated: u64,
     /// LSN of the last record known.
     pub(crate) lsn: u64,
 }
@@ -50,7 +52,7 @@ impl Log {
                 identity.sequence,
             )));
         }
-        Ok(Self { file, path, identity, base, length: HEADER as u64, lsn: base.lsn })
+        Ok(Self { file, path, identity, base, length: HEADER as u64, allocated: HEADER as u64, lsn: base.lsn })
     }
 
     /// Reads the records behind the last one known.
@@ -73,7 +75,8 @@ pub(crate) fn load(fs: &dyn Fs, store: &Path, manifest: &Manifest) -> Result<(Ca
     Ok((catalog, base))
 }
 
-fn read_manifest(fs: &dyn Fs, store: &Path, number: u64) -> Result<Manifest> {
+/// Manifest `number` of a store.
+pub(crate) fn read_manifest(fs: &dyn Fs, store: &Path, number: u64) -> Result<Manifest> {
     let path = manifest_path(store, number);
     let failed = |error| Error::io("read", &path, &error);
     let file = fs.open(&path, false).map_err(failed)?;

@@ -1,9 +1,20 @@
 //! The file operations a store needs, as a trait: tests put a file system that fails behind it.
+#![expect(unsafe_code, reason = "a mapping of files that nobody changes any more")]
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use arrow_buffer::{Buffer, MutableBuffer};
+use memmap2::MmapOptions;
+
+use crate::planted::{Bug, planted};
+
+/// Bytes copied at once.
+const WINDOW: usize = 1 << 20;
 
 /// Files and directories.
 pub trait Fs: Send + Sync {
@@ -29,6 +40,14 @@ pub trait Fs: Send + Sync {
 pub trait FsFile: Send + Sync {
     /// Reads up to `buffer.len()` bytes at `offset`; fewer only at the end of the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// The first `length` bytes of a file that nobody changes any more, where they can be mapped without a copy.
+    fn map(&self, length: usize) -> io::Result<Buffer> {
+        let mut bytes = MutableBuffer::from_len_zeroed(length);
+        if self.read_at(bytes.as_slice_mut(), 0)? < length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(bytes.into())
+    }
     /// Writes all bytes at `offset`.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Length in bytes.
@@ -99,10 +118,35 @@ pub(crate) fn create_durably<T>(
     let temporary = path.with_extension("new");
     let file = fs.create(&temporary)?;
     let written = write(file.as_ref())?;
+    if planted(Bug::NamedBeforeSynced) {
+        fs.rename(&temporary, path)?;
+        fs.sync_directory(parent(path))?;
+        file.sync()?;
+        return Ok(written);
+    }
     file.sync()?;
     fs.rename(&temporary, path)?;
-    fs.sync_directory(parent(path))?;
+    if !planted(Bug::NoDirectorySync) {
+        fs.sync_directory(parent(path))?;
+    }
     Ok(written)
+}
+
+/// Copies the first `length` bytes of a file to `to`, as [`create_durably`] does.
+pub(crate) fn copy_durably(fs: &dyn Fs, source: &dyn FsFile, to: &Path, length: u64) -> io::Result<()> {
+    create_durably(fs, to, |file| {
+        let (mut at, mut window) = (0, vec![0; WINDOW]);
+        while at < length {
+            let wanted = usize::try_from(length - at).unwrap_or(WINDOW).min(WINDOW);
+            let count = source.read_at(&mut window[..wanted], at)?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            file.write_at(&window[..count], at)?;
+            at += count as u64;
+        }
+        Ok(())
+    })
 }
 
 /// The directory a file is in.
@@ -122,6 +166,17 @@ impl FsFile for File {
             }
         }
         Ok(filled)
+    }
+
+    fn map(&self, length: usize) -> io::Result<Buffer> {
+        if self.length()? < length as u64 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        // SAFETY: a segment that has its name is never written or cut, only removed, and then its bytes stay mapped.
+        let map = unsafe { MmapOptions::new().len(length).map(self)? };
+        let start = NonNull::from(&map[..]).cast();
+        // SAFETY: the mapping is `length` bytes long, is not moved with its handle, and lives as long as the buffer.
+        Ok(unsafe { Buffer::from_custom_allocation(start, length, Arc::new(map)) })
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

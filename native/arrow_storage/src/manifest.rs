@@ -12,7 +12,7 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::wal::{StoreId, padded, u32_at, u64_at};
+use crate::wal::{LAST, StoreId, padded, u32_at, u64_at};
 
 const MAGIC: &[u8; 8] = b"PFSMANIF";
 const VERSION: u32 = 1;
@@ -86,9 +86,10 @@ impl Manifest {
         store.0.copy_from_slice(&bytes[16..32]);
         let mut rest = &bytes[HEADER..end];
         let tables = (0..u32_at(bytes, 12)).map(|_| decode_entry(&mut rest)).collect::<Option<_>>();
-        let tables = tables.filter(|_| rest.is_empty());
+        let (number, lsn) = (u64_at(bytes, 32), u64_at(bytes, 40));
+        let tables = tables.filter(|_| rest.is_empty() && number <= LAST && lsn <= LAST);
         let tables = tables.ok_or_else(|| corrupt("the manifest is odd, though its checksum holds"))?;
-        Ok(Self { store, number: u64_at(bytes, 32), lsn: u64_at(bytes, 40), tables })
+        Ok(Self { store, number, lsn, tables })
     }
 }
 
@@ -151,7 +152,10 @@ mod tests {
             Manifest::decode(&bytes, Path::new("m")).expect_err("refused").to_string()
         };
         assert_eq!(sealed(8, 2), "m: expected manifest version 1, came 2");
-        for (at, value) in [(12, 1), (12, 3), (HEADER + 16, 0), (HEADER + 20, u32::MAX), (HEADER + 24, u32::MAX)] {
+        let most = u32::MAX;
+        let odd =
+            [(12, 1), (12, 3), (36, most), (44, most), (HEADER + 16, 0), (HEADER + 20, most), (HEADER + 24, most)];
+        for (at, value) in odd {
             assert_eq!(sealed(at, value), "m: the manifest is odd, though its checksum holds", "{value} at byte {at}");
         }
     }

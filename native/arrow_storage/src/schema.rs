@@ -6,16 +6,19 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, Int64Type};
-use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_array::{Array, ArrayRef, RecordBatch, make_array, new_null_array};
+use arrow_data::transform::MutableArrayData;
 use arrow_schema::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use perfuse_vector_search::Metric;
 use sha2::{Digest, Sha256};
 
+use crate::codec::head;
 use crate::error::{Error, Result};
 
 const KEY: &str = "perfuse.key";
 const VECTOR: &str = "perfuse.vector";
 const METRIC: &str = "perfuse.metric";
+const VERSION: &str = "perfuse.version";
 
 /// A row's key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,11 +58,13 @@ pub struct TableDefinition {
     schema: SchemaRef,
     key: usize,
     vector: Option<VectorColumn>,
+    version: u32,
     fingerprint: String,
+    head: Arc<[u8]>,
 }
 
 impl TableDefinition {
-    /// Checks a definition.
+    /// Checks the definition of a new table.
     pub fn new(schema: &Schema, key: &str, vector: Option<(&str, Metric)>) -> Result<Self> {
         canonical_schema(schema)?;
         let mut seen = HashMap::new();
@@ -101,7 +106,60 @@ impl TableDefinition {
             metadata.insert(METRIC.into(), vector.metric.name().into());
         }
         let schema = Arc::new(Schema::new_with_metadata(schema.fields().clone(), metadata));
-        Ok(Self { schema, key: key_index, vector, fingerprint })
+        let head = encoded(&schema)?;
+        Ok(Self { schema, key: key_index, vector, version: 1, fingerprint, head })
+    }
+
+    fn of_version(mut self, version: u32) -> Result<Self> {
+        let mut metadata = self.schema.metadata().clone();
+        metadata.insert(VERSION, version.to_string());
+        self.schema = Arc::new(Schema::new_with_metadata(self.schema.fields().clone(), metadata));
+        self.head = encoded(&self.schema)?;
+        self.version = version;
+        Ok(self)
+    }
+
+    /// The next version of a table: `wider` has the same key and vectors, the same columns, and more behind them that
+    /// may be null.
+    pub(crate) fn evolved(&self, wider: &Self) -> Result<Self> {
+        let line = |field: &Field| canonical_schema(&Schema::new(vec![field.clone()]));
+        let (mine, theirs) = (self.schema.fields(), wider.schema.fields());
+        for (index, field) in mine.iter().enumerate() {
+            let (expected, came) = (line(field)?, theirs.get(index).map_or(Ok("nothing".into()), |field| line(field))?);
+            if expected != came {
+                return invalid(format!(
+                    "a table keeps its columns: expected {:?} as column {index}, came {:?}",
+                    expected.trim_end(),
+                    came.trim_end()
+                ));
+            }
+        }
+        if let Some(field) = theirs.iter().skip(mine.len()).find(|field| !field.is_nullable()) {
+            return invalid(format!(
+                "new column {:?}: expected one that may be null, as it is in the rows that are there",
+                field.name()
+            ));
+        }
+        if (self.key(), self.vector()) != (wider.key(), wider.vector()) {
+            return invalid("a table keeps its key, its vectors and their metric".into());
+        }
+        wider.clone().of_version(self.version.saturating_add(1))
+    }
+
+    /// How often the table has evolved, and one.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// A batch of this or an earlier version with null in the columns it lacks.
+    pub(crate) fn widen(&self, batch: RecordBatch) -> Result<RecordBatch> {
+        let missing = self.schema.fields().iter().skip(batch.num_columns());
+        if missing.len() == 0 {
+            return Ok(batch);
+        }
+        let nulls = missing.map(|field| new_null_array(field.data_type(), batch.num_rows()));
+        let columns = batch.columns().iter().cloned().chain(nulls).collect();
+        RecordBatch::try_new(Arc::clone(&self.schema), columns).map_err(|error| Error::Corrupt(error.to_string()))
     }
 
     /// Reads a definition back from the schema it was stored as.
@@ -116,12 +174,20 @@ impl TableDefinition {
                     .ok_or_else(|| Error::Corrupt("a stored table has no known metric".into()))
             })
             .transpose()?;
-        Self::new(schema, key, vector)
+        let definition = Self::new(schema, key, vector)?;
+        let Some(version) = metadata(VERSION) else { return Ok(definition) };
+        let version = version.parse().map_err(|_| Error::Corrupt("a stored table has no known version".into()))?;
+        definition.of_version(version)
     }
 
     /// The Arrow schema; its metadata holds key, vector column and metric.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
+    }
+
+    /// How a stream of its rows begins.
+    pub(crate) fn head(&self) -> &Arc<[u8]> {
+        &self.head
     }
 
     /// Name of the key column.
@@ -147,7 +213,7 @@ impl TableDefinition {
         &self.fingerprint
     }
 
-    /// `batch` with its columns in table order, fit to be stored.
+    /// A copy of `batch` with its columns in table order, fit to be stored.
     pub(crate) fn conform(&self, batch: &RecordBatch) -> Result<RecordBatch> {
         let came = batch.schema();
         if let Some(extra) = came.fields().iter().find(|field| self.schema.index_of(field.name()).is_err()) {
@@ -158,7 +224,7 @@ impl TableDefinition {
                 .column_by_name(field.name())
                 .ok_or_else(|| Error::Invalid(format!("the rows lack column {:?}", field.name())))?;
             if field.is_nullable() || column.null_count() == 0 {
-                adapt(column, field)
+                own(&adapt(column, field)?)
             } else {
                 invalid(format!("column {:?} holds null, which its schema excludes", field.name()))
             }
@@ -202,6 +268,21 @@ impl TableDefinition {
     }
 }
 
+fn encoded(schema: &Schema) -> Result<Arc<[u8]>> {
+    head(schema).map_err(|error| Error::Invalid(error.to_string()))
+}
+
+/// A copy of the column that shares no memory with it, checked afterwards: its buffers may be somebody's who changes them.
+pub(crate) fn own(column: &ArrayRef) -> Result<ArrayRef> {
+    let unfit = |error: arrow_schema::ArrowError| Error::Invalid(error.to_string());
+    let came = column.to_data();
+    let mut copy = MutableArrayData::new(vec![&came], false, came.len());
+    copy.try_extend(0, 0, came.len()).map_err(unfit)?;
+    let copy = copy.freeze();
+    copy.validate_full().map_err(unfit)?;
+    Ok(make_array(copy))
+}
+
 /// The column as the field's type; inner field names and nullability may differ, nothing else.
 fn adapt(column: &ArrayRef, field: &Field) -> Result<ArrayRef> {
     if column.data_type() == field.data_type() {
@@ -210,7 +291,7 @@ fn adapt(column: &ArrayRef, field: &Field) -> Result<ArrayRef> {
     if type_name(column.data_type()) == type_name(field.data_type()) {
         let data = column.to_data().into_builder().data_type(field.data_type().clone()).build();
         if let Ok(data) = data {
-            return Ok(arrow_array::make_array(data));
+            return Ok(make_array(data));
         }
     }
     invalid(format!("column {:?}: expected {}, came {}", field.name(), field.data_type(), column.data_type()))
@@ -265,9 +346,9 @@ fn type_name(kind: &DataType) -> Option<String> {
         DataType::Binary => "binary",
         DataType::Timestamp(TimeUnit::Microsecond, None) => "timestamp[us]",
         DataType::Timestamp(TimeUnit::Microsecond, Some(zone)) => return Some(format!("timestamp[us, tz={zone}]")),
-        DataType::FixedSizeBinary(width) => return Some(format!("fixed_size_binary[{width}]")),
+        DataType::FixedSizeBinary(width @ 0..) => return Some(format!("fixed_size_binary[{width}]")),
         DataType::List(item) => return Some(format!("list<{}>", type_name(item.data_type())?)),
-        DataType::FixedSizeList(item, width) => {
+        DataType::FixedSizeList(item, width @ 0..) => {
             return Some(format!("fixed_size_list<{}>[{width}]", type_name(item.data_type())?));
         }
         _ => return None,

@@ -4,20 +4,24 @@
 //! rows come in the order of their generations. The schema's metadata says key, vector column and metric, as in the log.
 //! Checksums are in the manifest, one per block of 64 KiB.
 
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::UInt64Type;
 use arrow_array::{Array, RecordBatch, UInt64Array};
-use arrow_ipc::reader::FileReader;
+use arrow_buffer::Buffer;
+use arrow_ipc::convert::try_fb_to_schema;
+use arrow_ipc::reader::{FileDecoder, read_footer_length};
+use arrow_ipc::root_as_footer;
 use arrow_ipc::writer::FileWriter;
-use arrow_schema::{ArrowError, DataType, Field, Schema};
+use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use arrow_select::concat::concat_batches;
 
 use crate::error::{Error, Result};
 use crate::fs::{Fs, FsFile, create_durably};
+use crate::ipc;
 use crate::manifest::{BLOCK, Entry};
 use crate::schema::TableDefinition;
 use crate::table::Table;
@@ -84,13 +88,46 @@ pub(crate) fn size(batch: &RecordBatch) -> usize {
     batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum()
 }
 
-/// Checks the segment of `entry` against its checksums and reads the table in it.
+/// Where the footer of an Arrow IPC file ends, counted from the end of the file: its length and the magic follow.
+const FOOTER_END: usize = 10;
+
+/// Schema and batches of an Arrow IPC file in memory; the batches share it.
+fn open(
+    bytes: &Buffer,
+) -> std::result::Result<(SchemaRef, impl Iterator<Item = std::result::Result<RecordBatch, ArrowError>>), ArrowError> {
+    let outside = || ArrowError::ParseError("a part of the file lies outside of it".into());
+    let (front, end) = bytes.split_last_chunk::<FOOTER_END>().ok_or_else(outside)?;
+    let start = front.len().checked_sub(read_footer_length(*end)?).ok_or_else(outside)?;
+    let footer = root_as_footer(&front[start..]).map_err(|error| ArrowError::ParseError(error.to_string()))?;
+    let schema = footer.schema().ok_or_else(|| ArrowError::ParseError("the file has no schema".into()))?;
+    let schema: SchemaRef = Arc::new(try_fb_to_schema(schema)?);
+    ipc::check_schema(&schema)?;
+    let decoder = FileDecoder::new(Arc::clone(&schema), footer.version());
+    let blocks: Vec<_> = footer.recordBatches().into_iter().flatten().copied().collect();
+    let (bytes, expected) = (bytes.clone(), Arc::clone(&schema));
+    let batches = blocks.into_iter().map(move |block| {
+        let sizes = [block.offset(), i64::from(block.metaDataLength()), block.bodyLength()].map(usize::try_from);
+        let [Ok(start), Ok(head @ 8..), Ok(body)] = sizes else { return Err(outside()) };
+        let length = head.checked_add(body).ok_or_else(outside)?;
+        if start.checked_add(length).is_none_or(|end| end > bytes.len()) {
+            return Err(outside());
+        }
+        let block_bytes = bytes.slice_with_length(start, length);
+        ipc::check_block(&block_bytes, head, &expected)?;
+        let batch = decoder.read_record_batch(&block, &block_bytes)?;
+        batch.ok_or_else(|| ArrowError::ParseError("a block of the file holds no rows".into()))
+    });
+    Ok((schema, batches))
+}
+
+/// Checks the segment of `entry` against its checksums and reads the table in it, whose rows stay in the mapped file.
 pub(crate) fn read(file: &dyn FsFile, path: &Path, entry: &Entry) -> Result<Table> {
     check(file, path, entry)?;
     let odd = |what: &dyn std::fmt::Display| Error::Corrupt(format!("{}: {what}", path.display()));
     let unreadable = |error: ArrowError| odd(&error);
-    let reader = FileReader::try_new(Whole { file, offset: 0, length: entry.length }, None).map_err(unreadable)?;
-    let schema = reader.schema();
+    let length = usize::try_from(entry.length).map_err(|_| odd(&"it is larger than the memory"))?;
+    let bytes = file.map(length).map_err(|error| Error::io("map", path, &error))?;
+    let (schema, batches) = open(&bytes).map_err(unreadable)?;
     let columns = schema.fields().len().saturating_sub(1);
     if schema
         .fields()
@@ -102,7 +139,7 @@ pub(crate) fn read(file: &dyn FsFile, path: &Path, entry: &Entry) -> Result<Tabl
     let plain = Schema::new_with_metadata(schema.fields()[..columns].to_vec(), schema.metadata().clone());
     let table = Table::new(TableDefinition::from_stored(&plain)?, entry.born);
     let mut rows = 0;
-    for batch in reader {
+    for batch in batches {
         let batch = batch.map_err(unreadable)?;
         rows += batch.num_rows() as u64;
         let generations = batch.column(columns).as_primitive::<UInt64Type>().values().to_vec();
@@ -166,32 +203,5 @@ impl Write for Checked<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// A file read from its start.
-struct Whole<'a> {
-    file: &'a dyn FsFile,
-    offset: u64,
-    length: u64,
-}
-
-impl Read for Whole<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read_at(buffer, self.offset)?;
-        self.offset += count as u64;
-        Ok(count)
-    }
-}
-
-impl Seek for Whole<'_> {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let target = match to {
-            SeekFrom::Start(offset) => Some(offset),
-            SeekFrom::End(by) => self.length.checked_add_signed(by),
-            SeekFrom::Current(by) => self.offset.checked_add_signed(by),
-        };
-        self.offset = target.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-        Ok(self.offset)
     }
 }

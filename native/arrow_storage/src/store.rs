@@ -16,7 +16,8 @@ use crate::fs::{DiskFs, Fs, create_durably};
 use crate::layout::{log_directory, log_path, manifest_directory, newest_manifest, page_path, sweep};
 use crate::lock::take_lock;
 use crate::page::Page;
-use crate::schema::{Key, TableDefinition, hex};
+use crate::planted::{Bug, planted};
+use crate::schema::{Key, TableDefinition, hex, own};
 use crate::snapshot::{Catalog, Snapshot};
 use crate::table::Table;
 use crate::wal::{Identity, StoreId};
@@ -63,6 +64,8 @@ pub struct TableStats {
     pub versions: u64,
     /// See [`TableDefinition::fingerprint`].
     pub fingerprint: String,
+    /// See [`TableDefinition::version`].
+    pub schema_version: u32,
 }
 
 /// What [`ArrowStorage::verify`] read.
@@ -88,15 +91,20 @@ pub(crate) struct Tables {
 }
 
 impl Tables {
-    fn new(catalog: Catalog, lsn: u64) -> Self {
+    pub(crate) fn new(catalog: Catalog, lsn: u64) -> Self {
         Self { catalog: RwLock::new(Arc::new(catalog)), committed: AtomicU64::new(lsn) }
     }
 
-    /// Goes on with other tables that hold the same rows at `lsn`; snapshots keep those they have.
-    pub(crate) fn replace(&self, catalog: Catalog, lsn: u64) {
+    /// Goes on with other tables that hold the same rows at its LSN; snapshots keep those they have.
+    pub(crate) fn replace(&self, other: &Self) {
         let mut held = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
-        *held = Arc::new(catalog);
-        self.committed.store(lsn, Ordering::Release);
+        *held = other.catalog();
+        self.committed.store(other.lsn(), Ordering::Release);
+    }
+
+    /// The last commit that may be seen.
+    pub(crate) fn lsn(&self) -> u64 {
+        self.committed.load(Ordering::Acquire)
     }
 
     fn catalog(&self) -> Arc<Catalog> {
@@ -105,7 +113,14 @@ impl Tables {
 
     pub(crate) fn snapshot(&self) -> Snapshot {
         let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
-        Snapshot::new(self.committed.load(Ordering::Acquire), Arc::clone(&catalog))
+        Snapshot::new(self.lsn(), Arc::clone(&catalog))
+    }
+
+    /// Adds a commit and shows it.
+    pub(crate) fn take(&self, lsn: u64, changes: Vec<Named>) -> Result<()> {
+        self.add(lsn, changes)?;
+        self.show(lsn);
+        Ok(())
     }
 
     /// Shows the commits up to `lsn`.
@@ -129,6 +144,12 @@ impl Tables {
             let table = catalog.get(&name).ok_or_else(unknown)?;
             match change {
                 Change::Create(_) => {}
+                Change::Evolve(definition) => {
+                    let evolved = Arc::new(table.evolved(definition)?);
+                    let mut next = Catalog::clone(&catalog);
+                    next.insert(name, evolved);
+                    *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
+                }
                 Change::Put(rows) => table.put(lsn, rows)?,
                 Change::Delete(keys) => table.delete(lsn, keys.as_ref())?,
             }
@@ -140,13 +161,12 @@ impl Tables {
 pub(crate) enum Role {
     Owner {
         writer: Writer,
+        /// Held by who compacts.
+        compacting: Mutex<()>,
         _lock: File,
     },
     /// `manifest`: what the log goes on from, to be looked at without its lock.
-    Reader {
-        log: Mutex<Log>,
-        manifest: AtomicU64,
-    },
+    Reader { log: Mutex<Log>, manifest: AtomicU64 },
 }
 
 /// A store, opened by its owner or a reader.
@@ -202,7 +222,7 @@ impl ArrowStorage {
         page.next_epoch();
         page.publish_manifest(log.base.manifest);
         page.publish(log.lsn);
-        let role = Role::Owner { writer: Writer::new(log), _lock: lock };
+        let role = Role::Owner { writer: Writer::new(log), compacting: Mutex::default(), _lock: lock };
         Ok(Self { path: path.to_owned(), fs, id, page, tables, role })
     }
 
@@ -230,7 +250,7 @@ impl ArrowStorage {
 
     /// Takes in what was committed since; returns the LSN now seen. Two memory reads when nothing was.
     pub fn refresh(&self) -> Result<u64> {
-        let seen = self.tables.committed.load(Ordering::Acquire);
+        let seen = self.tables.lsn();
         let Role::Reader { log, manifest } = &self.role else { return Ok(seen) };
         if self.page.lsn() == seen && self.page.manifest() <= manifest.load(Ordering::Acquire) {
             return Ok(seen);
@@ -240,7 +260,9 @@ impl ArrowStorage {
         let committed = self.page.lsn();
         let published = self.page.manifest();
         if published > log.base.manifest {
-            let (catalog, newer) = open_newest(self.fs.as_ref(), &self.path, published, Some(self.id), false)?;
+            let (catalog, mut newer) = open_newest(self.fs.as_ref(), &self.path, published, Some(self.id), false)?;
+            let tables = Tables::new(catalog, newer.lsn);
+            newer.advance(committed, |lsn, changes| tables.take(lsn, changes))?;
             if newer.lsn < log.lsn {
                 return Err(Error::Corrupt(format!(
                     "{}: the store went back from LSN {} to {}; it was replaced by an older copy",
@@ -249,15 +271,12 @@ impl ArrowStorage {
                     newer.lsn
                 )));
             }
-            self.tables.replace(catalog, newer.lsn);
+            self.tables.replace(&tables);
             *log = newer;
             manifest.store(log.base.manifest, Ordering::Release);
+        } else {
+            log.advance(committed, |lsn, changes| self.tables.take(lsn, changes))?;
         }
-        log.advance(committed, |lsn, changes| {
-            self.tables.add(lsn, changes)?;
-            self.tables.show(lsn);
-            Ok(())
-        })?;
         Ok(log.lsn)
     }
 
@@ -272,7 +291,7 @@ impl ArrowStorage {
             return Err(Error::Invalid(format!("expected a table name of 1 to 128 bytes, came {}", name.len())));
         }
         let expect = Expect::NewTable(name.to_owned());
-        let created = self.write(&[(name.to_owned(), Change::Create(definition.clone()))], expect)?;
+        let created = self.write(vec![(name.to_owned(), Change::Create(definition.clone()))], expect)?;
         if let Some(lsn) = created {
             return Ok(lsn);
         }
@@ -287,6 +306,23 @@ impl ArrowStorage {
         )))
     }
 
+    /// Adds the columns that `wider` has behind those of the table; rows that are there have null in them. Does nothing
+    /// when the table has that definition. Earlier snapshots keep the table as it was.
+    pub fn evolve_table(&self, name: &str, wider: &TableDefinition) -> Result<u64> {
+        loop {
+            let snapshot = self.snapshot();
+            let there = snapshot.definition(name)?;
+            if there.fingerprint() == wider.fingerprint() {
+                return Ok(snapshot.lsn());
+            }
+            let next = there.evolved(wider).map_err(|error| Error::Invalid(format!("table {name:?}: {error}")))?;
+            let expect = Expect::Version { table: name.to_owned(), version: there.version() };
+            if let Some(lsn) = self.write(vec![(name.to_owned(), Change::Evolve(next))], expect)? {
+                return Ok(lsn);
+            }
+        }
+    }
+
     /// Puts rows; durable when it returns their LSN.
     pub fn put(&self, table: &str, rows: RecordBatch) -> Result<u64> {
         self.commit(vec![(table.to_owned(), Change::Put(rows))])
@@ -299,7 +335,7 @@ impl ArrowStorage {
         }
         let snapshot = self.snapshot();
         let changes = changes.into_iter().map(|change| prepare(&snapshot, change)).collect::<Result<Vec<_>>>()?;
-        let lsn = self.write(&changes, Expect::Anything)?;
+        let lsn = self.write(changes, Expect::Anything)?;
         lsn.ok_or_else(|| Error::Failed("a commit that expects nothing was refused".into()))
     }
 
@@ -317,16 +353,18 @@ impl ArrowStorage {
             }
         }
         let expect = Expect::Generation { table: table.to_owned(), key: key.clone(), generation };
-        self.write(&[(name, change)], expect)
+        self.write(vec![(name, change)], expect)
     }
 
-    fn write(&self, changes: &[Named], expect: Expect) -> Result<Option<u64>> {
+    fn write(&self, changes: Vec<Named>, expect: Expect) -> Result<Option<u64>> {
         let Role::Owner { writer, .. } = &self.role else {
             return Err(Error::Invalid(format!("{} was opened to read; only its owner writes", self.path.display())));
         };
-        let payload = encode(changes)?;
-        // What is kept is what was written: the rows that came may share memory with somebody who changes them.
-        let changes = decode(&payload)?;
+        let snapshot = self.snapshot();
+        let payload = encode(&changes, |name, schema| {
+            let definition = snapshot.definition(name).ok().filter(|known| Arc::ptr_eq(known.schema(), schema));
+            definition.map(|known| Arc::clone(known.head()))
+        })?;
         writer.commit(self, Request { changes, payload, expect })
     }
 
@@ -363,7 +401,8 @@ impl ArrowStorage {
         let (base, log_bytes) = self.extent();
         let table = |(name, definition): (&str, &TableDefinition)| {
             let (rows, versions) = (snapshot.count(name)?, snapshot.table(name)?.versions());
-            Ok((name.to_owned(), TableStats { rows, versions, fingerprint: definition.fingerprint().to_owned() }))
+            let (fingerprint, schema_version) = (definition.fingerprint().to_owned(), definition.version());
+            Ok((name.to_owned(), TableStats { rows, versions, fingerprint, schema_version }))
         };
         Ok(Stats {
             path: self.path.clone(),
@@ -386,6 +425,7 @@ impl Target for ArrowStorage {
             Expect::Anything => Ok(true),
             Expect::Generation { table, key, generation } => Ok(snapshot.generation(table, key)? == *generation),
             Expect::NewTable(name) => Ok(snapshot.table(name).is_err()),
+            Expect::Version { table, version } => Ok(snapshot.definition(table)?.version() == *version),
         }
     }
 
@@ -405,7 +445,9 @@ fn prepare(snapshot: &Snapshot, (name, change): Named) -> Result<Named> {
     let definition = snapshot.definition(&name)?;
     let change = match change {
         Change::Create(_) => return Err(Error::Invalid("tables are created by create_table".into())),
+        Change::Evolve(_) => return Err(Error::Invalid("tables get columns by evolve_table".into())),
         Change::Delete(keys) => {
+            let keys = own(&keys)?;
             definition.keys(keys.as_ref())?;
             let expected = definition.schema().field(definition.key_index()).data_type();
             if keys.data_type() != expected {
@@ -430,6 +472,9 @@ fn prepare(snapshot: &Snapshot, (name, change): Named) -> Result<Named> {
 
 /// Makes the names in a store durable: whoever died while he made them may not have come to it.
 fn sync_names(fs: &dyn Fs, store: &Path) -> Result<()> {
+    if planted(Bug::NoDirectorySync) {
+        return Ok(());
+    }
     for directory in [log_directory(store), manifest_directory(store), store.to_owned()] {
         if fs.exists(&directory).map_err(|error| Error::io("look for", &directory, &error))? {
             fs.sync_directory(&directory).map_err(|error| Error::io("sync", &directory, &error))?;
@@ -454,7 +499,7 @@ fn recover(log: &mut Log, tables: &Tables, published: u64) -> Result<()> {
         log.file.set_length(length).map_err(failed)?;
     }
     log.file.sync().map_err(failed)?;
-    (log.length, log.lsn) = (length, lsn);
+    (log.length, log.allocated, log.lsn) = (length, length, lsn);
     tables.show(lsn);
     Ok(())
 }

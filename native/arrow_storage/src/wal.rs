@@ -15,6 +15,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::fs::FsFile;
+use crate::planted::{Bug, planted};
 
 /// Random identity of a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub(crate) const HEADER: usize = 64;
 pub(crate) const RECORD: usize = 32;
 /// Largest payload.
 pub(crate) const LARGEST: usize = 1 << 30;
+/// Largest LSN or number of a file that is read; what follows it can still be counted.
+pub(crate) const LAST: u64 = 1 << 62;
 const WINDOW: usize = 1 << 20;
 
 /// What a record's checksum starts from.
@@ -97,9 +100,13 @@ pub(crate) fn read_header(file: &dyn FsFile, path: &Path) -> Result<(Identity, u
     if u32_at(&bytes, 8) != VERSION {
         return corrupt(format!("expected log version {VERSION}, came {}", u32_at(&bytes, 8)));
     }
+    let (sequence, first_lsn) = (u64_at(&bytes, 32), u64_at(&bytes, 40));
+    if !(1..=LAST).contains(&sequence) || !(1..=LAST).contains(&first_lsn) {
+        return corrupt("the log's header is odd, though its checksum holds".into());
+    }
     let mut store = StoreId::default();
     store.0.copy_from_slice(&bytes[16..32]);
-    Ok((Identity { store, sequence: u64_at(&bytes, 32) }, u64_at(&bytes, 40)))
+    Ok((Identity { store, sequence }, first_lsn))
 }
 
 /// A record that passed its checksum.
@@ -143,6 +150,9 @@ impl<'a> Scanner<'a> {
 
     /// Refuses a log in which a record that was on disk is bad, looking behind the first invalid one.
     pub(crate) fn check_tail(&mut self) -> Result<()> {
+        if planted(Bug::BadTailAccepted) {
+            return Ok(());
+        }
         let end = self.file.length().map_err(|error| Error::io("read", self.path, &error))?;
         let mut offset = self.offset + 8;
         while offset + RECORD as u64 <= end {
@@ -151,7 +161,7 @@ impl<'a> Scanner<'a> {
             {
                 return Err(Error::Corrupt(format!(
                     "{}: the record of LSN {} at byte {} is damaged, but the later LSN {} at byte {offset} is whole; \
-                     restore the store from a copy",
+                     restore the store from a copy, or give up these commits with `perfuse store repair`",
                     self.path.display(),
                     self.next_lsn,
                     self.offset,
@@ -170,7 +180,7 @@ impl<'a> Scanner<'a> {
         }
         Error::Corrupt(format!(
             "{}: LSN {committed} was acknowledged, but the log is whole only up to LSN {} at byte {}; \
-             restore the store from a copy",
+             restore the store from a copy, or give up these commits with `perfuse store repair`",
             self.path.display(),
             self.next_lsn - 1,
             self.offset,
@@ -182,11 +192,15 @@ impl<'a> Scanner<'a> {
         let Some(head) = self.bytes(offset, RECORD)? else { return Ok(None) };
         let (length, kind, lsn, durable) =
             (u32_at(head, 0) as usize, u32_at(head, 4), u64_at(head, 8), u64_at(head, 16));
-        if kind != u32::from(COMMIT) || u32_at(head, 28) != 0 || length > LARGEST || !lsns.contains(&lsn) {
+        if kind != u32::from(COMMIT) || u32_at(head, 28) != 0 || length > LARGEST {
+            return Ok(None);
+        }
+        if !lsns.contains(&lsn) && !planted(Bug::LsnIgnored) {
             return Ok(None);
         }
         let Some(record) = self.bytes(offset, RECORD + padded(length))? else { return Ok(None) };
-        if u32_at(record, 24) != identity.checksum(&record[..RECORD], &record[RECORD..]) {
+        let sound = u32_at(record, 24) == identity.checksum(&record[..RECORD], &record[RECORD..]);
+        if !sound && !planted(Bug::NoChecksum) {
             return Ok(None);
         }
         Ok(Some(Record { lsn, durable, payload: record[RECORD..RECORD + length].to_vec() }))
@@ -212,5 +226,24 @@ impl<'a> Scanner<'a> {
         }
         let start = usize::try_from(offset - self.window_start).expect("inside the window");
         Ok(Some(&self.window[start..start + length]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fuzzing::Memory;
+
+    #[test]
+    fn a_log_that_begins_before_1_or_where_counting_ends_is_refused() {
+        let read = |sequence, first_lsn| {
+            let header = Identity { store: StoreId([7; 16]), sequence }.header(first_lsn);
+            read_header(&Memory(&header), Path::new("l")).map(|(_, first_lsn)| first_lsn)
+        };
+        assert_eq!(read(1, LAST), Ok(LAST));
+        let odd = Error::Corrupt("l: the log's header is odd, though its checksum holds".into());
+        for (sequence, first_lsn) in [(0, 1), (1, 0), (1, LAST + 1), (u64::MAX, 1), (1, u64::MAX)] {
+            assert_eq!(read(sequence, first_lsn), Err(odd.clone()), "log {sequence} from LSN {first_lsn}");
+        }
     }
 }

@@ -6,10 +6,15 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use crate::base::{Base, Log};
 use crate::codec::Named;
 use crate::error::{Error, Result};
+use crate::planted::{Bug, planted};
 use crate::schema::Key;
+use crate::wal::{RECORD, padded};
 
 /// Bytes of one group of commits; more wait for the next sync.
 const GROUP: usize = 8 << 20;
+/// Bytes from which on a log is extended before it is written: by its own size, at most by `MOST_EXTENDED`.
+const EXTEND_FROM: u64 = 16 << 10;
+const MOST_EXTENDED: u64 = 1 << 20;
 
 /// What must hold when a commit gets its LSN.
 pub(crate) enum Expect {
@@ -19,6 +24,8 @@ pub(crate) enum Expect {
     Generation { table: String, key: Key, generation: u64 },
     /// No table of that name.
     NewTable(String),
+    /// The table's version.
+    Version { table: String, version: u32 },
 }
 
 /// A commit that waits for its LSN.
@@ -147,7 +154,8 @@ impl Writer {
             let log = lock(&self.log);
             (log.identity, log.lsn + 1)
         };
-        let (mut bytes, mut commits) = (Vec::new(), Vec::with_capacity(count));
+        let length = group.iter().map(|request| RECORD + padded(request.payload.len())).sum();
+        let (mut bytes, mut commits) = (Vec::with_capacity(length), Vec::with_capacity(count));
         for (lsn, request) in (first_lsn..).zip(group) {
             identity.encode(&mut bytes, lsn, first_lsn - 1, &request.payload);
             commits.push((lsn, request.changes));
@@ -174,14 +182,21 @@ impl Writer {
     /// Appends records and syncs them.
     fn append(&self, bytes: &[u8], count: u64) -> Result<()> {
         let mut log = lock(&self.log);
+        if planted(Bug::AcknowledgedBeforeSync) {
+            let _ = log.file.sync();
+        }
+        extend(&mut log, bytes.len() as u64);
         if let Err(error) = log.file.write_at(bytes, log.length) {
             let error = Error::io("write", &log.path, &error);
+            log.allocated = log.length;
             if let Err(cut) = log.file.set_length(log.length) {
                 self.stop(Error::Failed(format!("{error}; then {}", Error::io("cut", &log.path, &cut))));
             }
             return Err(error);
         }
-        if let Err(error) = log.file.sync() {
+        if planted(Bug::NoSync) || planted(Bug::AcknowledgedBeforeSync) {
+            // The commit is only written.
+        } else if let Err(error) = log.file.sync() {
             // The kernel may have dropped the pages and would report success next time: nothing may follow.
             let message = format!(
                 "{}; whether the last commits are on disk is unknown, so the store takes no more until it is reopened",
@@ -192,6 +207,7 @@ impl Writer {
             return Err(error);
         }
         log.length += bytes.len() as u64;
+        log.allocated = log.allocated.max(log.length);
         log.lsn += count;
         Ok(())
     }
@@ -199,6 +215,22 @@ impl Writer {
     /// Takes no commit any more, for this reason.
     pub(crate) fn stop(&self, error: Error) {
         lock(&self.queue).stopped.get_or_insert(error);
+    }
+}
+
+/// Makes room for `more` bytes, unless they are many, and some later ones with zeros, which end a log like the end of its file: a sync that
+/// finds the file's size unchanged writes the data alone. Where there is no room, the commit may still have enough.
+fn extend(log: &mut Log, more: u64) {
+    let end = log.length + more;
+    if end <= log.allocated || end < EXTEND_FROM || more > MOST_EXTENDED / 16 {
+        return;
+    }
+    let zeros = vec![0; usize::try_from(end.min(MOST_EXTENDED)).unwrap_or_default()];
+    if log.file.write_at(&zeros, end).is_ok() {
+        log.allocated = end + zeros.len() as u64;
+    } else {
+        let _ = log.file.set_length(log.length);
+        log.allocated = log.length;
     }
 }
 

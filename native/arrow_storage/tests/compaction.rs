@@ -197,6 +197,22 @@ fn a_compaction_is_due_when_most_of_the_files_is_dead() {
 }
 
 #[test]
+fn a_compaction_is_due_when_the_log_holds_many_commits() {
+    let memory = Path::new("/dev/shm");
+    let directory = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    let directory = directory.expect("a directory");
+    let store = created(directory.path());
+    let put = |n: i64| store.put("t", rows([(format!("{n}").as_str(), n % 100)])).expect("durable");
+    (1..2_000).for_each(|n| assert_eq!(put(n), u64::try_from(n).expect("positive") + 1));
+    assert!(!store.compaction_due());
+    put(2_000);
+    assert!(store.compaction_due());
+    store.compact().expect("room");
+    put(1);
+    assert!(!store.compaction_due());
+}
+
+#[test]
 fn only_the_owner_compacts() {
     let directory = tempfile::tempdir().expect("a directory");
     let _store = created(directory.path());

@@ -9,6 +9,8 @@ use arrow_schema::{DataType, Field, Schema};
 use perfuse_arrow_storage::{ArrowStorage, Error, Key, Mode, TableDefinition};
 use proptest::prelude::*;
 
+const GIVE_UP: &str = "restore the store from a copy, or give up these commits with `perfuse store repair`";
+
 fn definition() -> TableDefinition {
     TableDefinition::new(&Schema::new(vec![Field::new("id", DataType::Int64, false)]), "id", None).expect("good")
 }
@@ -69,7 +71,7 @@ fn a_log_cut_before_the_last_acknowledged_record_is_corruption() {
     let (good, ends) = filled(directory.path());
     fs::write(log(directory.path()), &good[..ends[3]]).expect("written");
     let expected = format!(
-        "{}: LSN 4 was acknowledged, but the log is whole only up to LSN 3 at byte {}; restore the store from a copy",
+        "{}: LSN 4 was acknowledged, but the log is whole only up to LSN 3 at byte {}; {GIVE_UP}",
         log(directory.path()).display(),
         ends[3]
     );
@@ -85,8 +87,7 @@ fn a_reader_is_told_the_byte_of_a_damaged_record() {
     bytes[ends[2] + 40] ^= 1;
     fs::write(log(directory.path()), &bytes).expect("written");
     let expected = format!(
-        "{}: the record of LSN 3 at byte {} is damaged, but the later LSN 4 at byte {} is whole; restore the store \
-         from a copy",
+        "{}: the record of LSN 3 at byte {} is damaged, but the later LSN 4 at byte {} is whole; {GIVE_UP}",
         log(directory.path()).display(),
         ends[2],
         ends[3]
@@ -103,8 +104,7 @@ fn a_damaged_record_before_a_whole_one_is_corruption_even_without_the_commit_pag
     fs::write(log(directory.path()), &bytes).expect("written");
     fs::remove_file(directory.path().join("commit")).expect("there was a page");
     let expected = format!(
-        "{}: the record of LSN 3 at byte {} is damaged, but the later LSN 4 at byte {} is whole; restore the store \
-         from a copy",
+        "{}: the record of LSN 3 at byte {} is damaged, but the later LSN 4 at byte {} is whole; {GIVE_UP}",
         log(directory.path()).display(),
         ends[2],
         ends[3]

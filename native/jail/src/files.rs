@@ -26,10 +26,14 @@ pub(crate) fn kernel_abi() -> Option<u32> {
 /// Rules for `policy`, opened while the process can still reach the paths.
 pub(crate) fn ruleset(policy: &Policy) -> Result<RulesetCreated, JailError> {
     let reach = Reach::around(&policy.readable, &policy.hidden)?;
-    build(&reach, policy.writable.as_deref()).map_err(|e| JailError::Landlock(e.to_string()))
+    build(&reach, &policy.programs, policy.writable.as_deref()).map_err(|e| JailError::Landlock(e.to_string()))
 }
 
-fn build(reach: &Reach, writable: Option<&Path>) -> Result<RulesetCreated, landlock::RulesetError> {
+fn build(
+    reach: &Reach,
+    programs: &[PathBuf],
+    writable: Option<&Path>,
+) -> Result<RulesetCreated, landlock::RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let write: BitFlags<AccessFs> = read
         | AccessFs::WriteFile
@@ -47,6 +51,7 @@ fn build(reach: &Reach, writable: Option<&Path>) -> Result<RulesetCreated, landl
         .create()?
         .add_rules(path_beneath_rules(&reach.granted, read))?
         .add_rules(path_beneath_rules(&reach.listed, AccessFs::ReadDir))?
+        .add_rules(path_beneath_rules(programs, AccessFs::ReadFile | AccessFs::Execute))?
         .add_rules(path_beneath_rules(writable, write))
 }
 

@@ -2,7 +2,7 @@
 //!
 //! [`confine`] is one way and fails closed: on an error the caller must exit. After it the process
 //! reads only what [`Policy::readable`] names, writes only below [`Policy::writable`], has no network,
-//! starts no process, signals nobody, traces nobody and dies with its parent. The layers overlap on
+//! starts no program but [`Policy::programs`] and no process but [`Policy::processes`], signals nobody, traces nobody and dies with its parent. The layers overlap on
 //! purpose: an attack has to pass all that apply to it.
 //!
 //! | layer | stops |
@@ -12,7 +12,8 @@
 //! | Landlock | every file outside the policy; signals and abstract sockets on ABI ≥ 6 |
 //! | seccomp allow-list | every system call that Python's standard library does not need for computing |
 //!
-//! One pid is one process here, because `fork` is refused: a SIGKILL from outside ends everything.
+//! One pid is one process where `fork` is refused: a SIGKILL from outside ends everything. Where it is
+//! granted, all processes stay in one group, because leaving it is refused: a SIGKILL to the group does.
 
 #![expect(unsafe_code, reason = "limits, uids and filters are raw system calls")]
 
@@ -54,8 +55,14 @@ pub fn confine(policy: &Policy) -> Result<Report, JailError> {
     process::forbid_new_privileges()?;
     files::enforce(ruleset)?;
     let threads = if uid == 0 { 0 } else { policy.threads };
-    syscalls::enforce(policy.writable.is_some(), threads > 0)?;
-    process::verify()?;
+    let granted = syscalls::Granted {
+        writing: policy.writable.is_some(),
+        threads: threads > 0,
+        programs: !policy.programs.is_empty(),
+        processes: policy.processes > 0,
+    };
+    syscalls::enforce(&granted)?;
+    process::verify(policy.processes == 0)?;
     Ok(Report { landlock_abi, uid, threads })
 }
 

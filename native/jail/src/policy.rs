@@ -10,6 +10,10 @@ pub struct Policy {
     pub hidden: Vec<PathBuf>,
     /// One directory that can be written and becomes the working directory; `None` closes every file for writing.
     pub writable: Option<PathBuf>,
+    /// Files that may be executed, the dynamic loader among them. With none, `exec` is refused altogether.
+    pub programs: Vec<PathBuf>,
+    /// Processes beside the first, each confined like it; 0: `fork` is refused. Counted with the threads.
+    pub processes: u64,
     /// Address space in bytes.
     pub memory_bytes: u64,
     /// Processor seconds until SIGXCPU; one more until SIGKILL.

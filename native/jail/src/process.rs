@@ -71,7 +71,7 @@ pub(crate) fn limit(policy: &Policy) -> Result<(), JailError> {
         (libc::RLIMIT_CPU, policy.cpu_seconds, policy.cpu_seconds + 1),
         (libc::RLIMIT_FSIZE, policy.file_bytes, policy.file_bytes),
         (libc::RLIMIT_NOFILE, policy.open_files, policy.open_files),
-        (libc::RLIMIT_NPROC, policy.threads + 1, policy.threads + 1),
+        (libc::RLIMIT_NPROC, policy.threads + policy.processes + 1, policy.threads + policy.processes + 1),
         (libc::RLIMIT_CORE, 0, 0),
         (libc::RLIMIT_MEMLOCK, 0, 0),
         (libc::RLIMIT_MSGQUEUE, 0, 0),
@@ -167,8 +167,8 @@ pub(crate) fn forbid_new_privileges() -> Result<(), JailError> {
     checked("PR_SET_NO_NEW_PRIVS", unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })
 }
 
-/// Tries three forbidden calls, one per layer and way out.
-pub(crate) fn verify() -> Result<(), JailError> {
+/// Tries three forbidden calls, one per layer and way out; `fork` only where it is `forkless`.
+pub(crate) fn verify(forkless: bool) -> Result<(), JailError> {
     // SAFETY: the path is a terminated literal; the other calls take numbers. The process has one
     // thread, so a child of `fork` that should not exist can leave at once.
     unsafe {
@@ -177,6 +177,9 @@ pub(crate) fn verify() -> Result<(), JailError> {
         }
         if libc::socket(libc::AF_UNIX, libc::SOCK_STREAM, 0) >= 0 {
             return Err(JailError::Leaks("creating a socket"));
+        }
+        if !forkless {
+            return Ok(());
         }
         match libc::fork() {
             -1 => Ok(()),

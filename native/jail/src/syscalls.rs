@@ -143,6 +143,20 @@ const WRITING_HERE: &[i64] =
 #[cfg(not(target_arch = "x86_64"))]
 const WRITING_HERE: &[i64] = &[];
 
+/// Starting another program in this process; which ones, is Landlock's business.
+const RUNNING: &[i64] = &[libc::SYS_execve, libc::SYS_set_tid_address];
+#[cfg(target_arch = "x86_64")]
+const RUNNING_HERE: &[i64] = &[libc::SYS_arch_prctl];
+#[cfg(not(target_arch = "x86_64"))]
+const RUNNING_HERE: &[i64] = &[];
+
+/// Starting processes and waiting for them. Not `setsid` and `setpgid`: all stay in the group that can be killed.
+const FORKING: &[i64] = &[libc::SYS_wait4, libc::SYS_waitid];
+#[cfg(target_arch = "x86_64")]
+const FORKING_HERE: &[i64] = &[libc::SYS_fork, libc::SYS_vfork];
+#[cfg(not(target_arch = "x86_64"))]
+const FORKING_HERE: &[i64] = &[];
+
 /// Duplicating and flags. Not `F_SETOWN` and `F_SETSIG`, which send any signal to any process of the user.
 const FCNTL: &[i32] =
     &[libc::F_DUPFD, libc::F_DUPFD_CLOEXEC, libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL];
@@ -150,16 +164,17 @@ const FCNTL: &[i32] =
 /// Asking whether a file is a terminal, how much can be read, and closing on exec.
 const IOCTL: &[libc::Ioctl] = &[libc::TCGETS, libc::TIOCGWINSZ, libc::FIONREAD, libc::FIONBIO, libc::FIOCLEX];
 
-/// Any of these makes `clone` more than a new thread.
-const CLONE_MORE: i32 = libc::CLONE_NEWNS
+/// Any of these makes `clone` more than a new thread or process.
+const CLONE_ELSEWHERE: i32 = libc::CLONE_NEWNS
     | libc::CLONE_NEWCGROUP
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWIPC
     | libc::CLONE_NEWUSER
     | libc::CLONE_NEWPID
     | libc::CLONE_NEWNET
-    | libc::CLONE_PTRACE
-    | libc::CLONE_VFORK;
+    | libc::CLONE_PTRACE;
+/// Any of these makes `clone` more than a new thread.
+const CLONE_MORE: i32 = CLONE_ELSEWHERE | libc::CLONE_VFORK;
 
 /// Flags of `open` that create or change a file. `O_TMPFILE` without the directory bit it is made of.
 const OPEN_CHANGES: i32 = libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC | (libc::O_TMPFILE & !libc::O_DIRECTORY);
@@ -181,12 +196,26 @@ pub(crate) fn available() -> bool {
     unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, &action) == 0 }
 }
 
+/// What the policy adds to the calls that every jail has.
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "four grants that do not depend on each other")]
+pub(crate) struct Granted {
+    /// Changing files.
+    pub(crate) writing: bool,
+    /// Threads beside the first.
+    pub(crate) threads: bool,
+    /// Other programs.
+    pub(crate) programs: bool,
+    /// Processes beside the first.
+    pub(crate) processes: bool,
+}
+
 /// Installs the filters on all threads. The last step: it forbids its own repetition.
-pub(crate) fn enforce(writable: bool, threads: bool) -> Result<(), JailError> {
+pub(crate) fn enforce(granted: &Granted) -> Result<(), JailError> {
     if !available() {
         return Err(JailError::NotEnforced("seccomp"));
     }
-    let allow_list = allow_list(writable, threads).map_err(refused)?;
+    let allow_list = allow_list(granted).map_err(refused)?;
     seccompiler::apply_filter_all_threads(&prelude()).map_err(refused)?;
     seccompiler::apply_filter_all_threads(&allow_list).map_err(refused)
 }
@@ -212,25 +241,37 @@ fn prelude() -> BpfProgram {
     ]
 }
 
-fn allow_list(writable: bool, threads: bool) -> Result<BpfProgram, seccompiler::BackendError> {
+fn allow_list(granted: &Granted) -> Result<BpfProgram, seccompiler::BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    let unconditional = [ALWAYS, ALWAYS_HERE];
-    let writing: [&[i64]; 2] = if writable { [WRITING, WRITING_HERE] } else { [&[], &[]] };
-    for &call in unconditional.into_iter().chain(writing).flatten() {
-        rules.insert(call, vec![]);
+    let unconditional = [
+        (true, ALWAYS, ALWAYS_HERE),
+        (granted.writing, WRITING, WRITING_HERE),
+        (granted.programs, RUNNING, RUNNING_HERE),
+        (granted.processes, FORKING, FORKING_HERE),
+    ];
+    for (_, calls, calls_here) in unconditional.into_iter().filter(|(holds, ..)| *holds) {
+        rules.extend(calls.iter().chain(calls_here).map(|&call| (call, vec![])));
     }
-    rules.insert(libc::SYS_openat, opening(2, writable)?);
+    rules.insert(libc::SYS_openat, opening(2, granted.writing)?);
     #[cfg(target_arch = "x86_64")]
-    rules.insert(libc::SYS_open, opening(1, writable)?);
+    rules.insert(libc::SYS_open, opening(1, granted.writing)?);
     rules.insert(libc::SYS_fcntl, any_of(1, FCNTL.iter().map(|&command| u64::from(command.cast_unsigned())))?);
     rules.insert(libc::SYS_ioctl, any_of(1, IOCTL.iter().map(|&command| u64::from(command as u32)))?);
     rules.insert(libc::SYS_prctl, any_of(0, [libc::PR_SET_NAME as u64, libc::PR_GET_NAME as u64])?);
     rules.insert(libc::SYS_tgkill, any_of(0, [u64::from(std::process::id())])?);
     let own_limits_unchanged = vec![SeccompCondition::new(0, Dword, Eq, 0)?, SeccompCondition::new(2, Qword, Eq, 0)?];
     rules.insert(libc::SYS_prlimit64, vec![SeccompRule::new(own_limits_unchanged)?]);
-    if threads {
+    let mut cloning = vec![];
+    if granted.threads {
         let mask = (libc::CLONE_THREAD | CLONE_MORE) as u32;
-        rules.insert(libc::SYS_clone, vec![bits(0, Qword, u64::from(mask), libc::CLONE_THREAD as u64)?]);
+        cloning.push(bits(0, Qword, u64::from(mask), libc::CLONE_THREAD as u64)?);
+    }
+    if granted.processes {
+        let mask = (libc::CLONE_THREAD | CLONE_ELSEWHERE) as u32;
+        cloning.push(bits(0, Qword, u64::from(mask), 0)?);
+    }
+    if !cloning.is_empty() {
+        rules.insert(libc::SYS_clone, cloning);
     }
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
     let denied = SeccompAction::Errno(libc::EPERM as u32);

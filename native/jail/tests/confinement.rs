@@ -66,6 +66,10 @@ const ROLES: &[(&str, End)] = &[
     ("changes_modes", Says("held: Operation not permitted")),
     ("runs_a_program", Says("held: Operation not permitted")),
     ("forks", Says("held: Operation not permitted")),
+    ("runs_a_granted_program", Says("done: exit status: 0")),
+    ("runs_another_program", Says("held: Permission denied")),
+    ("child_leaves_the_group", Says("held: Operation not permitted")),
+    ("child_opens_a_socket", Says("held: Operation not permitted")),
     ("clone3", Says("held: Function not implemented")),
     ("new_user_namespace", Says("held: Operation not permitted")),
     ("inet_socket", Says("held: Operation not permitted")),
@@ -184,6 +188,8 @@ fn play(role: &str) {
 
 fn policy(scratch: &Path, writable: bool) -> Policy {
     Policy {
+        programs: vec![],
+        processes: 0,
         readable: vec![scratch.join("granted")],
         hidden: vec![scratch.join("granted/hidden")],
         writable: writable.then(|| scratch.join("work")),
@@ -196,6 +202,14 @@ fn policy(scratch: &Path, writable: bool) -> Policy {
         // SAFETY: no arguments.
         parent: unsafe { libc::getppid() },
     }
+}
+
+/// Lets `/bin/true` be executed, in a few processes.
+fn grant_true(policy: &mut Policy) {
+    let programs = ["/bin/true", "/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1"];
+    policy.programs = programs.map(PathBuf::from).into();
+    policy.processes = 8;
+    policy.readable.extend(["/usr/lib", "/lib", "/lib64", "/etc/ld.so.cache"].map(PathBuf::from));
 }
 
 fn last_error() -> String {
@@ -211,7 +225,10 @@ fn act(role: &str) -> Result<String, String> {
     let scratch = PathBuf::from(std::env::var(SCRATCH).expect("set by the test"));
     let wants_scratch =
         matches!(role, "writes_scratch" | "writes_outside_scratch" | "truncates_by_reading" | "fills_scratch");
-    let policy = policy(&scratch, wants_scratch);
+    let mut policy = policy(&scratch, wants_scratch);
+    if role.starts_with("child") || matches!(role, "runs_a_granted_program" | "runs_another_program") {
+        grant_true(&mut policy);
+    }
     if let Some(outcome) = before_confinement(role, &policy) {
         return outcome;
     }
@@ -252,6 +269,10 @@ fn act(role: &str) -> Result<String, String> {
                     .map(|()| "free".into())
                     .map_err(show)
             }
+            "runs_a_granted_program" => Command::new("/bin/true").status().map(|s| s.to_string()).map_err(show),
+            "runs_another_program" => Command::new("/bin/false").status().map(|_| "free".into()).map_err(show),
+            "child_leaves_the_group" => in_child(|| raw(libc::setsid().into())),
+            "child_opens_a_socket" => in_child(|| raw(libc::socket(libc::AF_INET, libc::SOCK_DGRAM, 0).into())),
             "runs_a_program" => Command::new("/bin/true").status().map(|_| "free".into()).map_err(show),
             "forks" => match libc::fork() {
                 0 => libc::_exit(0),
@@ -301,6 +322,24 @@ fn act(role: &str) -> Result<String, String> {
                 Ok("free".into())
             }
             unknown => panic!("no role {unknown}"),
+        }
+    }
+}
+
+/// What `attempt` says in a forked child, by its exit status.
+fn in_child(attempt: impl FnOnce() -> Result<String, String>) -> Result<String, String> {
+    // SAFETY: the process has one thread, and the child ends without running anything of its parent's.
+    unsafe {
+        let pid = libc::fork();
+        if pid == 0 {
+            libc::_exit(i32::from(attempt() != Err("Operation not permitted (os error 1)".into())));
+        }
+        let mut status = 0;
+        raw(libc::waitpid(pid, &raw mut status, 0).into())?;
+        if status == 0 {
+            Err("Operation not permitted".into())
+        } else {
+            Ok(format!("free, the child ended with {status}"))
         }
     }
 }

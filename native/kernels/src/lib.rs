@@ -4,9 +4,12 @@
 //! the first lanes, and the lanes fold by halves (32 → 16 → … → 1). Products are rounded before they are added (no fused
 //! multiply-add), so AVX-512, AVX2 and plain code agree bit for bit and a search ranks alike on every CPU.
 
+mod codes;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod x86;
+
+pub use codes::{CHUNK, Chunk, CodeRows, LONGEST, products, products_at};
 
 /// Lanes of every sum.
 pub const LANES: usize = 32;

@@ -4,16 +4,17 @@
 use std::ffi::CStr;
 
 use arrow_array::cast::AsArray;
-use arrow_array::ffi::{FFI_ArrowArray, from_ffi};
-use arrow_array::ffi_stream::{ArrayStreamReader, FFI_ArrowArrayStream};
-use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchIterator, make_array};
+use arrow_array::ffi::FFI_ArrowArray;
+use arrow_array::ffi_stream::FFI_ArrowArrayStream;
+use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchIterator};
 use arrow_schema::ffi::FFI_ArrowSchema;
-use arrow_schema::{ArrowError, DataType, Schema};
+use arrow_schema::{ArrowError, Schema};
 use arrow_select::concat::concat;
+use perfuse_arrow_storage::{import, import_stream, import_type};
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyCapsuleMethods, PyTuple};
 
-use crate::error::invalid;
+use crate::error::{into_python, invalid};
 
 const SCHEMA: &CStr = c"arrow_schema";
 const ARRAY: &CStr = c"arrow_array";
@@ -27,6 +28,8 @@ pub(crate) fn schema(object: &Bound<'_, PyAny>) -> PyResult<Schema> {
         // SAFETY: a capsule of this name holds an initialised schema; moving it out leaves a released one behind.
         unsafe { FFI_ArrowSchema::from_raw(pointer.cast()) }
     };
+    // SAFETY: the producer vouches for what the schema points to.
+    unsafe { import_type(&schema) }.map_err(into_python)?;
     Schema::try_from(&schema).map_err(arrow)
 }
 
@@ -44,36 +47,28 @@ pub(crate) fn rows(object: &Bound<'_, PyAny>) -> PyResult<RecordBatch> {
 
 /// The array of an object with `__arrow_c_array__` or `__arrow_c_stream__`; a stream's chunks are joined.
 pub(crate) fn array(object: &Bound<'_, PyAny>) -> PyResult<ArrayRef> {
-    let array = if object.hasattr("__arrow_c_array__")? {
+    if object.hasattr("__arrow_c_array__")? {
         let pair = object.call_method0("__arrow_c_array__")?.cast_into::<PyTuple>()?;
         let (schema, array) = pair.extract::<(Bound<'_, PyCapsule>, Bound<'_, PyCapsule>)>()?;
         let (schema, array) = (checked(&schema, SCHEMA)?, checked(&array, ARRAY)?);
-        // SAFETY: capsules of these names hold initialised structs, moved out here; the producer vouches that the
-        // array agrees with the schema.
-        let data = unsafe {
+        // SAFETY: capsules of these names hold initialised structs, moved out here; the producer vouches for what they
+        // point to.
+        unsafe {
             let schema = FFI_ArrowSchema::from_raw(schema.cast());
-            from_ffi(FFI_ArrowArray::from_raw(array.cast()), &schema)
-        };
-        make_array(data.map_err(arrow)?)
+            import(FFI_ArrowArray::from_raw(array.cast()), &schema).map_err(into_python)
+        }
     } else {
         let capsule = exported(object, "__arrow_c_stream__")?;
         let pointer = checked(&capsule, STREAM)?;
-        // SAFETY: a capsule of this name holds an initialised stream; moving it out leaves a released one behind.
-        let stream = unsafe { FFI_ArrowArrayStream::from_raw(pointer.cast()) };
-        join(ArrayStreamReader::try_new(stream).map_err(arrow)?).map_err(arrow)?
-    };
-    array.to_data().validate_full().map_err(arrow)?;
-    Ok(array)
-}
-
-fn join(reader: ArrayStreamReader) -> Result<ArrayRef, ArrowError> {
-    use arrow_array::ArrayReader;
-    let kind: DataType = reader.field().data_type().clone();
-    let chunks = reader.collect::<Result<Vec<_>, _>>()?;
-    match chunks.as_slice() {
-        [] => Ok(arrow_array::new_empty_array(&kind)),
-        [only] => Ok(only.clone()),
-        several => concat(&several.iter().map(AsRef::as_ref).collect::<Vec<_>>()),
+        // SAFETY: a capsule of this name holds an initialised stream, moved out here; the producer vouches for what it
+        // hands over.
+        let (kind, chunks) =
+            unsafe { import_stream(FFI_ArrowArrayStream::from_raw(pointer.cast())) }.map_err(into_python)?;
+        match chunks.as_slice() {
+            [] => Ok(arrow_array::new_empty_array(&kind)),
+            [only] => Ok(only.clone()),
+            several => concat(&several.iter().map(AsRef::as_ref).collect::<Vec<_>>()).map_err(arrow),
+        }
     }
 }
 

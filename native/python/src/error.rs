@@ -1,4 +1,4 @@
-//! Store errors become classes of `perfuse.errors`.
+//! Errors of the crates become classes of `perfuse.errors`.
 
 use perfuse_arrow_storage::Error;
 use pyo3::prelude::*;
@@ -14,12 +14,18 @@ pub(crate) fn into_python(error: Error) -> PyErr {
         Error::Full(message) => ("StoreFull", Some("free some space and try again"), message),
         Error::Failed(message) => ("StoreError", None, message),
     };
-    Python::attach(|py| raise(py, class, &message, hint).unwrap_or_else(|failed| failed))
+    refused(class, &message, hint, None)
 }
 
-fn raise(py: Python<'_>, class: &str, message: &str, hint: Option<&str>) -> PyResult<PyErr> {
+/// An exception of `perfuse.errors`; `field` is the JSON pointer of what is refused.
+pub(crate) fn refused(class: &str, message: &str, hint: Option<&str>, field: Option<&str>) -> PyErr {
+    Python::attach(|py| raise(py, class, message, hint, field).unwrap_or_else(|failed| failed))
+}
+
+fn raise(py: Python<'_>, class: &str, message: &str, hint: Option<&str>, field: Option<&str>) -> PyResult<PyErr> {
     let keywords = PyDict::new(py);
     keywords.set_item("hint", hint)?;
+    keywords.set_item("field", field)?;
     let exception = py.import("perfuse.errors")?.getattr(class)?.call((message,), Some(&keywords))?;
     Ok(PyErr::from_value(exception))
 }

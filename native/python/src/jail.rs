@@ -11,7 +11,7 @@ use pyo3::types::PyDict;
 /// Returns what is in force: `landlock_abi`, `uid`, `threads`. `OSError` names the step that failed, and
 /// the process must then exit.
 #[pyfunction]
-#[pyo3(signature = (*, readable, hidden, writable, memory_bytes, cpu_seconds, file_bytes, open_files, threads, keep, parent))]
+#[pyo3(signature = (*, readable, hidden, writable, memory_bytes, cpu_seconds, file_bytes, open_files, threads, keep, parent, programs=vec![], processes=0))]
 #[expect(clippy::too_many_arguments, reason = "keyword-only in Python, one for each field of the policy")]
 pub(crate) fn confine(
     py: Python<'_>,
@@ -25,11 +25,15 @@ pub(crate) fn confine(
     threads: u64,
     keep: Vec<i32>,
     parent: i32,
+    programs: Vec<PathBuf>,
+    processes: u64,
 ) -> PyResult<Py<PyDict>> {
     let policy = jail::Policy {
         readable,
         hidden,
         writable,
+        programs,
+        processes,
         memory_bytes,
         cpu_seconds,
         file_bytes,

@@ -7,6 +7,7 @@ mod jail;
 mod rows;
 mod snapshot;
 mod storage;
+mod structures;
 mod values;
 mod vectors;
 
@@ -25,6 +26,8 @@ mod _native {
     use crate::snapshot::PySnapshot;
     #[pymodule_export]
     use crate::storage::{PyArrowStorage, schema_fingerprint};
+    #[pymodule_export]
+    use crate::structures::{PyStructure, PyVocabulary};
     #[pymodule_export]
     use crate::vectors::PyVectorSearch;
 

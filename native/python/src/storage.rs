@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use perfuse_arrow_storage::{ArrowStorage, Change, Error, Metric, Mode, TableDefinition};
+use perfuse_arrow_storage::{ArrowStorage, Change, Error, Metric, Mode, Repaired, TableDefinition, Verified};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -70,10 +70,23 @@ impl PyArrowStorage {
         vector: Option<&str>,
         metric: &str,
     ) -> PyResult<u64> {
-        let (store, metric) = (self.store()?, named(metric)?);
-        let vector = vector.map(|column| (column, metric));
-        let definition = TableDefinition::new(&capsule::schema(schema)?, key, vector).map_err(into_python)?;
+        let (store, definition) = (self.store()?, definition(schema, key, vector, metric)?);
         py.detach(|| store.create_table(name, &definition)).map_err(into_python)
+    }
+
+    /// Adds the columns that the schema has behind those of the table, all of which may be null.
+    #[pyo3(signature = (name, schema, key, vector=None, metric="cosine"))]
+    fn evolve_table(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        schema: &Bound<'_, PyAny>,
+        key: &str,
+        vector: Option<&str>,
+        metric: &str,
+    ) -> PyResult<u64> {
+        let (store, wider) = (self.store()?, definition(schema, key, vector, metric)?);
+        py.detach(|| store.evolve_table(name, &wider)).map_err(into_python)
     }
 
     /// Puts rows; durable when it returns their LSN.
@@ -180,14 +193,27 @@ impl PyArrowStorage {
     /// Reads segments and log again and checks them against their checksums.
     fn verify<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let store = self.store()?;
-        let verified = py.detach(|| store.verify()).map_err(into_python)?;
-        let report = PyDict::new(py);
-        report.set_item("segments", verified.segments)?;
-        report.set_item("segment_bytes", verified.segment_bytes)?;
-        report.set_item("records", verified.records)?;
-        report.set_item("bytes", verified.bytes)?;
-        report.set_item("lsn", verified.lsn)?;
-        Ok(report)
+        verified(py, py.detach(|| store.verify()).map_err(into_python)?)
+    }
+
+    /// Copies the store into a new directory while others go on; what the copy was found to hold.
+    fn backup<'py>(&self, py: Python<'py>, target: PathBuf) -> PyResult<Bound<'py, PyDict>> {
+        let store = self.store()?;
+        verified(py, py.detach(|| store.backup(&target)).map_err(into_python)?)
+    }
+
+    /// Gives up the commits from the first damaged one on, of a store that nobody owns; `None`: nothing is damaged.
+    #[staticmethod]
+    fn repair(py: Python<'_>, path: PathBuf) -> PyResult<Option<Bound<'_, PyDict>>> {
+        let repaired = py.detach(|| perfuse_arrow_storage::repair(&path)).map_err(into_python)?;
+        let report = |repaired: Repaired| {
+            let report = PyDict::new(py);
+            report.set_item("kept", repaired.kept)?;
+            report.set_item("acknowledged", repaired.acknowledged)?;
+            report.set_item("aside", repaired.aside.map(|path| path.to_string_lossy().into_owned()))?;
+            Ok(report)
+        };
+        repaired.map(report).transpose()
     }
 
     /// Numbers about the store and its tables.
@@ -200,6 +226,7 @@ impl PyArrowStorage {
             table.set_item("rows", numbers.rows)?;
             table.set_item("versions", numbers.versions)?;
             table.set_item("fingerprint", numbers.fingerprint)?;
+            table.set_item("schema_version", numbers.schema_version)?;
             tables.set_item(name, table)?;
         }
         report.set_item("path", stats.path.to_string_lossy())?;
@@ -224,13 +251,26 @@ pub(crate) fn schema_fingerprint(
     vector: Option<&str>,
     metric: &str,
 ) -> PyResult<String> {
+    Ok(definition(schema, key, vector, metric)?.fingerprint().to_owned())
+}
+
+fn definition(schema: &Bound<'_, PyAny>, key: &str, vector: Option<&str>, metric: &str) -> PyResult<TableDefinition> {
     let metric = named(metric)?;
     let vector = vector.map(|column| (column, metric));
-    let definition = TableDefinition::new(&capsule::schema(schema)?, key, vector).map_err(into_python)?;
-    Ok(definition.fingerprint().to_owned())
+    TableDefinition::new(&capsule::schema(schema)?, key, vector).map_err(into_python)
 }
 
 pub(crate) fn named(metric: &str) -> PyResult<Metric> {
     let expected = "expected metric \"cosine\", \"inner_product\" or \"l2\"";
     Metric::named(metric).ok_or_else(|| invalid(format!("{expected}, came {metric:?}")))
+}
+
+fn verified(py: Python<'_>, verified: Verified) -> PyResult<Bound<'_, PyDict>> {
+    let report = PyDict::new(py);
+    report.set_item("segments", verified.segments)?;
+    report.set_item("segment_bytes", verified.segment_bytes)?;
+    report.set_item("records", verified.records)?;
+    report.set_item("bytes", verified.bytes)?;
+    report.set_item("lsn", verified.lsn)?;
+    Ok(report)
 }

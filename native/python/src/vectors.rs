@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, Float32Array, RecordBatch, UInt32Array, UInt64Array};
 use perfuse_arrow_storage::{Metric, Rows};
-use perfuse_vector_search::{Block, nearest};
+use perfuse_vector_search::{Block, Codes, nearest};
 use pyo3::prelude::*;
 
 use crate::error::invalid;
@@ -15,6 +15,7 @@ use crate::values;
 pub(crate) struct PyVectorSearch {
     vectors: Vec<f32>,
     lengths: Vec<f32>,
+    codes: Option<Codes>,
     width: usize,
     metric: Metric,
 }
@@ -26,12 +27,15 @@ impl PyVectorSearch {
     fn new(py: Python<'_>, vectors: &Bound<'_, PyAny>, metric: &str) -> PyResult<Self> {
         let metric = named(metric)?;
         let (vectors, width) = values::vectors(vectors)?;
-        let lengths = py.detach(|| {
+        let known = py.detach(|| {
             let rows = vectors.chunks_exact(width).enumerate();
-            rows.map(|(row, vector)| metric.length(vector).map_err(|problem| format!("vector {row} {problem}")))
-                .collect::<Result<Vec<_>, _>>()
+            let lengths = rows
+                .map(|(row, vector)| metric.length(vector).map_err(|problem| format!("vector {row} {problem}")))
+                .collect::<Result<Vec<_>, _>>()?;
+            Ok((lengths, Codes::of(width, &vectors)))
         });
-        Ok(Self { lengths: lengths.map_err(invalid)?, vectors, width, metric })
+        let (lengths, codes) = known.map_err(|error: String| invalid(error))?;
+        Ok(Self { vectors, lengths, codes, width, metric })
     }
 
     fn __len__(&self) -> usize {
@@ -39,14 +43,16 @@ impl PyVectorSearch {
     }
 
     /// The `k` nearest vectors of each query, best first: columns `_query`, `row`, `_score`.
-    fn search(&self, py: Python<'_>, queries: &Bound<'_, PyAny>, k: usize) -> PyResult<PyRows> {
+    #[pyo3(signature = (queries, k, threads=1))]
+    fn search(&self, py: Python<'_>, queries: &Bound<'_, PyAny>, k: usize, threads: usize) -> PyResult<PyRows> {
         let (queries, width) = values::vectors(queries)?;
         if width != self.width {
             return Err(invalid(format!("queries: expected {} floats each, came {width}", self.width)));
         }
-        let block = Block { vectors: &self.vectors, lengths: &self.lengths, first: 0, alive: None };
+        let codes = self.codes.as_ref();
+        let block = Block { vectors: &self.vectors, lengths: &self.lengths, codes, first: 0, alive: None };
         let found = py
-            .detach(|| nearest(self.metric, width, &queries, k, [block]))
+            .detach(|| nearest(self.metric, width, &queries, k, [block], threads))
             .map_err(|error| invalid(format!("queries: {error}")))?;
         let hits = || (0_u32..).zip(&found).flat_map(|(query, hits)| hits.iter().map(move |hit| (query, hit)));
         let columns: [(&str, ArrayRef); 3] = [

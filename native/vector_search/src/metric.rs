@@ -1,4 +1,8 @@
+#![expect(clippy::cast_precision_loss, reason = "the bounds of codes make up for every rounding")]
+
 use perfuse_kernels::{Sum, scan};
+
+use crate::codes::CodedQuery;
 
 /// How near two vectors are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +75,8 @@ impl Metric {
     }
 
     pub(crate) fn query(self, values: &[f32]) -> Result<Query<'_>, &'static str> {
-        Ok(Query { metric: self, values, length: self.length(values)? })
+        let length = self.length(values)?;
+        Ok(Query { metric: self, values, length, coded: CodedQuery::of(values, length) })
     }
 
     /// From "greater is nearer" to the metric's own number.
@@ -88,6 +93,16 @@ pub(crate) struct Query<'a> {
     metric: Metric,
     values: &'a [f32],
     length: f32,
+    pub(crate) coded: CodedQuery,
+}
+
+/// What is known of rows from their codes, in the order of the rows.
+pub(crate) struct Known<'a> {
+    /// Products of the query's codes and theirs.
+    pub(crate) products: &'a [i32],
+    pub(crate) scales: &'a [f32],
+    pub(crate) residuals: &'a [f32],
+    pub(crate) lengths: &'a [f32],
 }
 
 impl Query<'_> {
@@ -105,6 +120,38 @@ impl Query<'_> {
                 scan(Sum::SquaredDifference, self.values, rows, out);
                 for score in out {
                     *score = -*score;
+                }
+            }
+        }
+    }
+
+    /// Scores by the codes, greater is nearer, and how far each can be from what [`Self::score`] gives.
+    pub(crate) fn estimate(&self, known: &Known<'_>, scores: &mut [f32], slacks: &mut [f32]) {
+        let CodedQuery { scale, of_residual, of_length, rounding, .. } = self.coded;
+        let rows = known.products.iter().zip(known.scales).zip(known.residuals).zip(known.lengths);
+        let out = scores.iter_mut().zip(slacks);
+        let dot = |product: i32, row_scale: f32| product as f32 * (scale * row_scale);
+        let off = |residual: f32, length: f32| of_residual * residual + of_length * length + CodedQuery::REST;
+        match self.metric {
+            Metric::InnerProduct => {
+                for ((((&product, &row_scale), &residual), &length), (score, slack)) in rows.zip(out) {
+                    *score = dot(product, row_scale);
+                    *slack = off(residual, length);
+                }
+            }
+            Metric::Cosine => {
+                for ((((&product, &row_scale), &residual), &length), (score, slack)) in rows.zip(out) {
+                    let inverse = 1.0 / (self.length * length);
+                    *score = dot(product, row_scale) * inverse;
+                    *slack = off(residual, length) * inverse + rounding;
+                }
+            }
+            Metric::Euclidean => {
+                let own = self.length * self.length;
+                for ((((&product, &row_scale), &residual), &length), (score, slack)) in rows.zip(out) {
+                    let both = self.length + length;
+                    *score = 2.0 * dot(product, row_scale) - (own + length * length);
+                    *slack = 2.0 * off(residual, length) + rounding * (both * both);
                 }
             }
         }

@@ -74,7 +74,7 @@ class Residency:
         if self._clock() < until:
             raise StoreCorrupt(reason)
         try:
-            read = from_bytes(self._blobs.read(blob), self._config, identity).to(self._device, self._dtype)
+            read = from_bytes(self._blobs.read(blob), self._config, identity).scaled().to(self._device, self._dtype)
             _check_finite(read)
         except (NotFound, StoreCorrupt, CheckpointError, OSError) as error:
             said = error.strerror if isinstance(error, OSError) else error.detail

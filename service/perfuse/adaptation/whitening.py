@@ -65,3 +65,7 @@ class Whitening:
     def unit(self, vectors: npt.ArrayLike) -> Vectors:
         """`[n, width]` embeddings, whitened and scaled to length 1."""
         return unit((np.atleast_2d(np.asarray(vectors, dtype=np.float32)) - self.mean) @ self.matrix)
+
+    def distance(self, vector: npt.ArrayLike) -> float:
+        """Mahalanobis distance of an embedding `[width]` from the mean of the reference, by the shrunk covariance."""
+        return float(np.linalg.norm((np.asarray(vector, dtype=np.float32) - self.mean) @ self.matrix))

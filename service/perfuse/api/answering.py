@@ -10,6 +10,7 @@ from perfuse.api.events import EventStream, Gone, Told, unless_gone
 from perfuse.api.generate import Asked, Front, authorised, front_of, generate, read, wants_stream
 from perfuse.api.middleware import exchange_of
 from perfuse.api.schemas import DiffuseText, PlanTrajectory
+from perfuse.errors import Overloaded
 from perfuse.queue.ledger import Kind
 
 JSON = "application/json"
@@ -25,13 +26,15 @@ class Answer(Response):
         self.raw_headers = [(b"content-length", b"%d" % len(content)), (b"content-type", JSON.encode())]
 
 
-def admitted(request: Request) -> tuple[Front, Principal]:
+async def admitted(request: Request) -> tuple[Front, Principal]:
     """The front and whom the request comes from, before its body is read. Raises Overloaded, among others."""
     principal = authorised(request, "generate")
     front = front_of(request)
-    if (refusal := front.pool.refusal()) is not None:
+    try:
+        await front.pool.admit()
+    except Overloaded:
         front.meter.shed("overloaded")
-        raise refusal
+        raise
     return front, principal
 
 
@@ -46,7 +49,7 @@ async def answer(request: Request, kind: Kind, schema: type[DiffuseText | PlanTr
     Raises:
         PerfuseError: refused or failed.
     """
-    front, principal = admitted(request)
+    front, principal = await admitted(request)
     body = await read(request, schema)
     asked = Asked(kind=kind, body=body, principal=principal, exchange=exchange_of(request.scope))
     if wants_stream(request, body):

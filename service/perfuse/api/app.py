@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from perfuse import __version__
@@ -30,6 +31,7 @@ from perfuse.api.refusals import refusal
 from perfuse.api.routes import adapters, diffuse, feedback, generations, health, mcp, memories, models, openai, plan
 from perfuse.api.routes import console as console_routes
 from perfuse.api.routes import evolution as evolution_routes
+from perfuse.api.tracing import Tracing
 from perfuse.dispatch.evolution import Worker
 from perfuse.dispatch.pool import Pool
 from perfuse.errors import NotFound, PerfuseError
@@ -71,6 +73,7 @@ def create_app(
     max_body_bytes: int,
     evolution: Worker | None = None,
     console: bool = True,
+    tracing: Tracing | None = None,
 ) -> ASGIApp:
     """The application.
 
@@ -83,13 +86,14 @@ def create_app(
         max_body_bytes: longest request body.
         evolution: carries out orders about what is learned; None: the server does not learn.
         console: whether `/` is the console.
+        tracing: makes spans of requests; None: nobody wants any.
     """
     routes = documented_app()
     if console:
         routes.include_router(console_routes.router)
     meter = Metrics(pool.counters)
     routes.state.front = Front(
-        pool=pool, ledger=ledger, inbox=inbox, minter=Minter(secret), keyring=keyring, meter=meter
+        pool=pool, ledger=ledger, inbox=inbox, minter=Minter(secret), keyring=keyring, meter=meter, tracing=tracing
     )
     routes.state.evolution = evolution
     routes.state.counted = Counted(evolution)
@@ -100,7 +104,8 @@ def create_app(
     app: ASGIApp = BodyLimit(HotPaths(routes, endpoints=_HOT), limit=max_body_bytes)
     if keyring.empty:
         app = LocalGate(app)
-    return RequestContext(app, meter=meter)
+    app = RequestContext(app, meter=meter)
+    return app if tracing is None else tracing.around(app)
 
 
 def documented_app() -> FastAPI:
@@ -137,9 +142,17 @@ def _not_routed(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path = request.url.path
     if error.status_code == _METHOD_NOT_ALLOWED:
-        allowed = (error.headers or {}).get("Allow", "")
+        allowed = ", ".join(_methods_of(path))
         refused = MethodNotAllowed(f"{request.method} is not possible on {path}", hint=f"it takes {allowed}")
         response = _refused(request, refused)
         response.headers["allow"] = allowed
         return response
     return _refused(request, NotFound(f"there is nothing at {path}", hint="see /docs"))
+
+
+def _methods_of(path: str) -> list[str]:
+    """Every method of a path; Starlette's error names only those of the first route that matches."""
+    routes = [route for router in (*_ROUTERS, console_routes.router) for route in router.routes]
+    bare = path.removeprefix("/v1")
+    matching = [route for route in routes if isinstance(route, Route) and route.path_regex.match(bare)]
+    return sorted({method for route in matching for method in route.methods or ()})

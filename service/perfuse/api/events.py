@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 from perfuse import logging
 from perfuse.api.connection import WHEN_GONE
 from perfuse.api.generate import Asked, Front, generate
+from perfuse.api.middleware import CLIENT_CLOSED
 from perfuse.api.problems import encode, problem_of, unforeseen
 from perfuse.api.refusals import refusal
 from perfuse.api.waiting import Arm, Stopped, unless
@@ -29,7 +30,6 @@ _encode = msgspec.json.Encoder().encode
 
 PING_SECONDS = 15.0
 _PING = b": ping\n\n"
-_CLIENT_CLOSED = 499
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -69,7 +69,7 @@ class Gone(Response):
     """Answers a client that is no longer there; only the metrics see it."""
 
     def __init__(self) -> None:
-        super().__init__(status_code=_CLIENT_CLOSED)
+        super().__init__(status_code=CLIENT_CLOSED)
 
 
 class Telling(Protocol):

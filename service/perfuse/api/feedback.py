@@ -10,11 +10,12 @@ import msgspec
 from pydantic import Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
+from perfuse import plugins
 from perfuse.api.problems import FieldError, InvalidFields
 from perfuse.api.schemas import Body
 from perfuse.metrics import Verdict
 from perfuse.queue.ledger import Generation
-from perfuse.wire import FeedbackItem, JsonSchema, PythonCase, PythonTests
+from perfuse.wire import FeedbackItem, Installed, JsonSchema, PythonCase, PythonTests
 
 MOST_CASES = 64
 MOST_VERIFIER_BYTES = 65_536
@@ -78,6 +79,18 @@ class JsonSchemaBody(Body):
         return JsonSchema({**self.schema_})
 
 
+class InstalledBody(Body):
+    """A verifier that is installed on the server, by its name."""
+
+    kind: Literal["installed"]
+    name: Visible
+    arguments: dict[str, JsonValue] = Field(default_factory=dict, description="what it is told beside the output")
+
+    def record(self) -> Installed:
+        """As the item holds it."""
+        return Installed(self.name, {**self.arguments})
+
+
 class FeedbackBody(Body):
     """What became of a generation: reward, accepted, correction or outcome; or a verifier, also with a correction."""
 
@@ -92,7 +105,7 @@ class FeedbackBody(Body):
     outcome: Annotated[dict[str, JsonValue], Field(min_length=1, max_length=_MOST_OUTCOMES)] | None = Field(
         None, description="what came of it: names with booleans, numbers or texts"
     )
-    verifier: Annotated[PythonTestsBody | JsonSchemaBody, Field(discriminator="kind")] | None = None
+    verifier: Annotated[PythonTestsBody | JsonSchemaBody | InstalledBody, Field(discriminator="kind")] | None = None
     idempotency_key: Visible | None = Field(None, description="a second feedback under the same key is the first one")
 
     @model_validator(mode="after")
@@ -135,7 +148,7 @@ class _Frame(msgspec.Struct):
 def untagged(error: InvalidFields) -> InvalidFields:
     """The same error with pointers into the body: pydantic puts the verifier's kind into them."""
     errors = list(error.errors)
-    for kind in ("python_tests", "json_schema"):
+    for kind in ("python_tests", "json_schema", "installed"):
         prefix = f"/verifier/{kind}"
         errors = [
             FieldError("/verifier" + each.pointer.removeprefix(prefix), each.message)
@@ -154,6 +167,11 @@ def check(body: FeedbackBody) -> None:
         errors = list(_value_errors(body.verifier.schema_, "/verifier/schema", MOST_DEPTH))
         errors = errors or list(_schema_errors(body.verifier.schema_, "/verifier/schema", _MOST_SCHEMA_DEPTH))
         hint = f"the keywords are {', '.join(SCHEMA_KEYWORDS)}"
+    if not errors and isinstance(body.verifier, InstalledBody):
+        errors = list(_value_errors(body.verifier.arguments, "/verifier/arguments", MOST_DEPTH))
+        if body.verifier.name not in (known := plugins.verifiers()):
+            errors.append(FieldError("/verifier/name", f"no verifier is named {body.verifier.name!r}"))
+            hint = f"installed on this server are {', '.join(known) or 'none'}"
     if not errors and body.verifier is not None:
         size = len(msgspec.json.encode(body.verifier.record()))
         if size > MOST_VERIFIER_BYTES:

@@ -6,20 +6,23 @@ import asyncio
 import contextlib
 import gc
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 import uvicorn
 import uvloop
+from starlette.types import ASGIApp
 
 from perfuse import logging
 from perfuse.api.app import create_app
 from perfuse.api.auth import Keyring, check_exposure, load_keys
 from perfuse.api.connection import Connection
+from perfuse.api.tracing import Tracing
 from perfuse.dispatch.engines import EnginePool
 from perfuse.dispatch.evolution import EvolutionLink
 from perfuse.engine import launch
+from perfuse.engine.launch import load_token
 from perfuse.errors import PerfuseError
 from perfuse.ids import SECRET_FILE, load_secret
 from perfuse.queue import inbox as inboxes
@@ -49,15 +52,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: Path
     follow: Path | None
     secret: Path | None
+    engine_token: Path | None
     queue: str
     keys: Path | None
     console: bool
+    otlp: str | None
     max_body_bytes: int
     ledger_ttl_seconds: float
     max_inbox_items: int
     drain_seconds: float
     log_level: logging.Level
     log_json: bool
+
+    @classmethod
+    def of(cls, config: Mapping[str, object]) -> Settings:
+        """The fields of a `ServeConfig` as JSON values (`launch.settings_of`)."""
+        return msgspec.convert(config, cls, dec_hook=lambda kind, value: kind(value))
 
 
 class _Server(uvicorn.Server):
@@ -107,8 +117,17 @@ class _Server(uvicorn.Server):
                     await self._stopping.wait()
 
 
-async def run(record: launch.FrontLaunch, settings: Settings, keyring: Keyring) -> None:
-    """Serve until asked to stop.
+@contextlib.asynccontextmanager
+async def application(
+    settings: Settings, keyring: Keyring, engines: Sequence[str], orders: str = ""
+) -> AsyncIterator[tuple[ASGIApp, EnginePool]]:
+    """The application and the pool behind it, with all they need; closed when left.
+
+    Args:
+        settings: of the server.
+        keyring: the keys.
+        engines: addresses, see `EnginePool`.
+        orders: unix socket of the evolution worker, "" if the server does not learn.
 
     Raises:
         ConfigError: ledger or inbox cannot keep their promises.
@@ -122,9 +141,10 @@ async def run(record: launch.FrontLaunch, settings: Settings, keyring: Keyring) 
         most_items=settings.max_inbox_items,
     )
     await _open(ledger, inbox)
-    pool = EnginePool(record.engines)
+    pool = EnginePool(engines, token="" if settings.engine_token is None else load_token(settings.engine_token))
     await pool.start()
-    evolution = EvolutionLink(record.evolution) if record.evolution else None
+    evolution = EvolutionLink(orders) if orders else None
+    tracing = None if settings.otlp is None else Tracing.to(settings.otlp)
     app = create_app(
         pool=pool,
         ledger=ledger,
@@ -134,7 +154,27 @@ async def run(record: launch.FrontLaunch, settings: Settings, keyring: Keyring) 
         max_body_bytes=settings.max_body_bytes,
         evolution=evolution,
         console=settings.console,
+        tracing=tracing,
     )
+    try:
+        yield app, pool
+    finally:
+        if evolution is not None:
+            evolution.close()
+        await pool.close()
+        await inbox.close()
+        await ledger.close()
+        if tracing is not None:
+            tracing.close()
+
+
+async def run(record: launch.FrontLaunch, settings: Settings, keyring: Keyring) -> None:
+    """Serve until asked to stop. Raises ConfigError, see `application`."""
+    async with application(settings, keyring, record.engines, record.evolution) as (app, _):
+        await _served(app, record, settings)
+
+
+async def _served(app: ASGIApp, record: launch.FrontLaunch, settings: Settings) -> None:
     server = _Server(
         uvicorn.Config(
             app,
@@ -153,14 +193,7 @@ async def run(record: launch.FrontLaunch, settings: Settings, keyring: Keyring) 
     loop.add_signal_handler(signal.SIGTERM, server.stop)
     gc.freeze()
     gc.set_threshold(_GARBAGE_THRESHOLD)
-    try:
-        await server.serve(sockets=[record.listening_socket()])
-    finally:
-        if evolution is not None:
-            evolution.close()
-        await pool.close()
-        await inbox.close()
-        await ledger.close()
+    await server.serve(sockets=[record.listening_socket()])
 
 
 async def _open(ledger: ledgers.Ledger, inbox: inboxes.Inbox) -> None:
@@ -179,7 +212,7 @@ def main() -> None:
     """Entry point of the process."""
     try:
         record = launch.receive(launch.FrontLaunch)
-        settings = msgspec.convert(record.config, Settings, dec_hook=lambda kind, value: kind(value))
+        settings = Settings.of(record.config)
         logging.configure(
             "front", level=settings.log_level, as_json=settings.log_json, log_dir=settings.data_dir / "logs"
         )

@@ -17,13 +17,14 @@ from perfuse.api.auth import Keyring, Principal, Scope
 from perfuse.api.middleware import Exchange, exchange_of
 from perfuse.api.problems import MalformedBody, invalid_fields
 from perfuse.api.schemas import DiffuseText, Head, PlanOutcome, PlanTrajectory, Tail, TextOutcome, TimingMs
+from perfuse.api.tracing import Tracing
 from perfuse.api.waiting import Stopped, unless
 from perfuse.dispatch.pool import Completed, Event, Pool
 from perfuse.errors import NotFound, Overloaded, Unavailable
 from perfuse.ids import Minter
 from perfuse.queue.inbox import Inbox
 from perfuse.queue.ledger import Generation, Kind, Ledger, LedgerUnavailable
-from perfuse.requests import TextResult, TrajectoryResult
+from perfuse.requests import TextResult, TrajectoryResult, Uncertainty
 
 _log = logging.get(__name__)
 _encode = msgspec.json.Encoder().encode
@@ -44,6 +45,7 @@ class Front:
     minter: Minter
     keyring: Keyring
     meter: metrics.Metrics
+    tracing: Tracing | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +183,12 @@ async def generated(
         front.meter.shed("unavailable")
         raise
     front.meter.generated(asked.kind, done.queue_seconds, done.compute_seconds, done.restarts)
+    if front.tracing is not None:
+        front.tracing.computed(done.queue_seconds, done.compute_seconds)
     shown, adaptations = _outcome(done)
+    if isinstance(shown, TextOutcome):
+        for output in shown.outputs:
+            front.meter.output(trust_of(output.uncertainty))
     encoded = _encode(shown)
     generation = Generation(
         id=front.minter.inside(identity),
@@ -197,6 +204,15 @@ async def generated(
     )
     recorded = await _record(front, generation)
     return Generated(id=identity, seed=seed, done=done, outcome=shown, encoded=encoded, recorded=recorded)
+
+
+def trust_of(uncertainty: Uncertainty | None) -> metrics.Trust:
+    """What an output counts as; a novel prompt before an unsure text."""
+    if uncertainty is None:
+        return "uncalibrated"
+    if uncertainty.novel:
+        return "novel"
+    return "unsure" if uncertainty.should_evolve else "usual"
 
 
 def _outcome(done: Completed) -> tuple[TextOutcome | PlanOutcome, tuple[str, ...]]:

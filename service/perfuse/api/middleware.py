@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, reset_contextvars
@@ -24,6 +24,8 @@ _ROOT = stdlib_logging.getLogger()
 
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}\Z")
 _SERVER_ERROR = 500
+CLIENT_CLOSED = 499
+"""What metrics say of a client that did not wait for its answer."""
 
 
 @dataclass(slots=True)
@@ -80,6 +82,9 @@ class RequestContext:
         tokens = bind_contextvars(request_id=identity)
         try:
             await self._app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            self._meter.client_gone(exchange.kind)
+            exchange.status = CLIENT_CLOSED
         except Exception as error:  # noqa: BLE001  # the boundary of the process: the client gets an answer
             _log.error("request_failed", exc_info=error, kind=exchange.kind)
             if not exchange.status:

@@ -5,6 +5,7 @@ Nothing is built before somebody asks for the document: that keeps the front's s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, TypeAdapter
@@ -45,14 +46,14 @@ _PROBLEM: Document = {
     },
 }
 _STREAM = (
-    "Server-sent events: `accepted` {backlog_seconds, snapshot}, `step` {step, of}, `preview` {step, of, …}, "
+    "Each server-sent event: `accepted` {backlog_seconds, snapshot}, `step` {step, of}, `preview` {step, of, …}, "
     "`restarted` {restarts}, and at the end `result` (the JSON answer) or `error` (a problem)."
 )
 
 
 _CHUNKS = (
-    "Server-sent events without names: chunks of the answer, each with the settled text that is new, and `[DONE]`; "
-    "an `error` ends the stream early."
+    "Each server-sent event, without a name: a chunk of the answer with the settled text that is new, at the end "
+    "`[DONE]`; an `error` ends the stream early."
 )
 
 
@@ -73,12 +74,28 @@ def text_answer(description: str) -> Document:
 
 def stream_answer() -> Document:
     """The route can answer with server-sent events."""
-    return {"responses": {"200": _content("text/event-stream", {"type": "string", "description": _STREAM})}}
+    return {"responses": {"200": _content("text/event-stream", _event(_STREAM, ["event", "data"]))}}
 
 
 def chunks_answer() -> Document:
     """The route can answer with OpenAI's stream of chunks."""
-    return {"responses": {"200": _content("text/event-stream", {"type": "string", "description": _CHUNKS})}}
+    return {"responses": {"200": _content("text/event-stream", _event(_CHUNKS, ["data"]))}}
+
+
+def _event(description: str, fields: Sequence[str]) -> Document:
+    """The schema of one event, whose data is JSON. OpenAPI 3.1 has no word for the items of a stream."""
+    properties = {field: {"type": "string"} for field in fields}
+    return {"type": "object", "description": description, "properties": properties, "required": list(fields)}
+
+
+def generation_answer() -> Document:
+    """The answer's id can be used elsewhere."""
+    identity = "$response.body#/id"
+    links = {
+        "find": {"operationId": "generation", "parameters": {"generation_id": identity}},
+        "judge": {"operationId": "feedback", "requestBody": {"generation_id": identity, "accepted": True}},
+    }
+    return {"responses": {"200": {"links": links}}}
 
 
 def error_answer(model: type) -> Document:

@@ -11,7 +11,8 @@ import secrets
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from perfuse.queue.ledger import Kind
 from perfuse.requests import (
@@ -21,12 +22,17 @@ from perfuse.requests import (
     FinishReason,
     Goal,
     PlanStatus,
-    Sampler,
+    RefinedWidth,
+    Refinement,
+    SamplerOptions,
+    SyntaxMode,
+    SyntaxProblem,
     TextRequest,
     TextResult,
     Trajectory,
     TrajectoryRequest,
     TrajectoryResult,
+    Uncertainty,
     Verification,
 )
 from perfuse.wire import Served
@@ -64,6 +70,58 @@ class _Common(Body):
         return secrets.randbits(_MINTED_SEED_BITS) if self.seed is None else self.seed
 
 
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class SamplerConstants(Body):
+    """Constants of a sampler; each is read by some samplers only, and refused by the others. None: the default."""
+
+    window: Annotated[int, Field(ge=1, le=256)] | None = Field(
+        None, description="masked tokens a step works on; the length of a block where the steps are fixed"
+    )
+    bound: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] | None = Field(
+        None, description="nats: entropy (a step), verified (a draft)"
+    )
+    level: Share | None = Field(None, description="probability that is sure: threshold, hierarchy, editing")
+    low_level: Share | None = Field(None, description="probability below which hierarchy cuts no run of masks")
+    factor: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)] | None = Field(
+        None, description="how much doubt factor allows"
+    )
+    edit_level: Annotated[float, Field(ge=0.5, le=1)] | None = Field(
+        None, description="probability with which editing replaces a token"
+    )
+    eta: Share | None = Field(None, description="how readily remdm_cap, _rescale and _loop take tokens back")
+    schedule: Literal["cosine", "linear", "log-linear"] | None = Field(
+        None, description="how samplers of fixed steps spend them"
+    )
+    order_temperature: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] | None = Field(
+        None, description="of the order in which low_confidence, margin and low_entropy commit"
+    )
+    stop_entropy: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] | None = Field(
+        None, description="mean nats below which everything in view is committed once it is stable"
+    )
+
+    def record(self) -> SamplerOptions:
+        """The engine's form."""
+        return SamplerOptions(**self.model_dump())
+
+
+class CodeToRefine(Body):
+    """Code that does not do what it is to, and what went wrong with it."""
+
+    code: Annotated[str, Field(min_length=1, max_length=65_536)] = Field(description="the whole program")
+    error: Annotated[str, Field(min_length=1, max_length=65_536)] = Field(
+        description="the traceback or the compiler's message, whole or its last line"
+    )
+    width: RefinedWidth = Field(
+        "auto", description="what is written anew: the line that the error points to, two more around it, or all; auto"
+    )
+
+    def record(self) -> Refinement:
+        """The engine's form."""
+        return Refinement(code=self.code, error=self.error, width=self.width)
+
+
 class DiffuseText(_Common):
     """Fill text between `prefix` and `suffix` (or at the marks of `template`), as `prompt` says."""
 
@@ -75,14 +133,38 @@ class DiffuseText(_Common):
     suffix: str = Field("", description="text after the fill, returned unchanged")
     template: str | None = Field(None, description="text with <mask> or <mask:N> marks, instead of prefix and suffix")
     length: Annotated[int, Field(ge=1, le=65_536)] | None = Field(None, description="most tokens of the fill")
-    language: Annotated[str, Field(min_length=1, max_length=32)] = "python"
-    sampler: Sampler = "auto"
+    language: Annotated[str, Field(min_length=1, max_length=32)] = Field(
+        "python",
+        description="python, javascript, rust, c, shell, that of an installed parser, or text, which is not parsed",
+    )
+    sampler: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]{0,63}$")] = Field(
+        AUTO,
+        description="auto, verified, entropy, threshold, factor, hierarchy, low_confidence, margin, low_entropy, "
+        "random, ancestral, remdm_cap, remdm_rescale, remdm_conf, remdm_loop, editing, or the name of an installed one",
+    )
+    sampler_options: SamplerConstants | None = Field(None, description="constants of the sampler; None: its defaults")
     steps: Annotated[int, Field(ge=1, le=4096)] | None = Field(None, description="most forwards")
     temperature: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = Field(0.0, description="0: most likely")
     guidance: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = Field(1.0, description="1: off")
+    guidance_ramp: Share = Field(0.0, description="share of the span over which guidance rises from 1; 0: at once")
     n: Annotated[int, Field(ge=1, le=64)] = Field(1, description="number of outputs")
     adaptation: Annotated[str, Field(pattern=r"^(auto|none|ad_[0-9a-f]{32})$")] = Field(
         AUTO, description="auto: what was learned for requests like this one; none: the base model; or an id"
+    )
+
+    schema_: dict[str, JsonValue] | None = Field(
+        None, alias="schema", description="JSON Schema: the fill is JSON that is valid by it"
+    )
+    regex: Annotated[str, Field(min_length=1, max_length=8192)] | None = Field(
+        None, description="pattern that the fill matches from beginning to end"
+    )
+    syntax: SyntaxMode = Field(
+        "auto",
+        description="where the whole text does not parse, repair (write the lines anew), check (say so) or off; "
+        "auto: repair where it is expected to parse",
+    )
+    refine: CodeToRefine | None = Field(
+        None, description="code to be put right, instead of prefix, suffix and template"
     )
 
     def record(self, seed: int) -> TextRequest:
@@ -99,10 +181,16 @@ class DiffuseText(_Common):
             steps=self.steps,
             temperature=self.temperature,
             guidance=self.guidance,
+            guidance_ramp=self.guidance_ramp,
+            sampler_options=SamplerOptions() if self.sampler_options is None else self.sampler_options.record(),
             seed=seed,
             n=self.n,
             adaptation=self.adaptation,
             reproducible=self.reproducible,
+            schema=None if self.schema_ is None else msgspec.json.encode(self.schema_).decode(),
+            regex=self.regex,
+            syntax=self.syntax,
+            refine=None if self.refine is None else self.refine.record(),
         )
 
 
@@ -150,7 +238,12 @@ class TimingMs:
 
 @dataclass(slots=True, kw_only=True)
 class FilledText:
-    """One output: `text` is prefix + `fill` + suffix."""
+    """One output: `text` is prefix + `fill` + suffix.
+
+    `syntax_error`: `text` was checked and does not parse; null: it parses, or was not checked.
+    `confidence` is the mean probability of its tokens, `p_correct` the calibrated chance that it does what was asked;
+    null, as `uncertainty`, where the model has no calibration or none that holds for the request.
+    """
 
     text: str
     fill: str
@@ -158,6 +251,9 @@ class FilledText:
     confidence: float
     steps_done: int
     forwards: int
+    p_correct: float | None
+    uncertainty: Uncertainty | None
+    syntax_error: SyntaxProblem | None = None
 
 
 @dataclass(kw_only=True)
@@ -183,6 +279,9 @@ class TextOutcome:
                 confidence=output.confidence,
                 steps_done=output.steps_done,
                 forwards=output.forwards,
+                syntax_error=output.syntax_error,
+                p_correct=output.p_correct,
+                uncertainty=output.uncertainty,
             )
             for output in result.outputs
         )

@@ -12,6 +12,7 @@ from perfuse import __version__
 from perfuse.cli import (
     bench,
     doctor,
+    engine,
     evaluate,
     evolve,
     generate,
@@ -62,6 +63,7 @@ class _Debug:
 
 
 app.command("serve")(serve.command)
+app.command("engine")(engine.command)
 app.command("generate")(generate.command)
 app.command("plan")(plan.command)
 app.add_typer(train.app, name="train")

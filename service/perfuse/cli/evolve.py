@@ -164,7 +164,10 @@ def rebuild(
 
 @app.command()
 def purge(*, data_dir: DataDir = Path("perfuse-data"), model: ModelFolders = None, json: Json = False) -> None:
-    """Remove the bytes of adaptations that neither serve nor may serve again, of all tenants."""
+    """Remove, for all tenants, the bytes of adaptations that will not serve again, and what revoked ones answered.
+
+    Without a running server only the SQLite queue is looked into, not a Redis.
+    """
     from perfuse import orders
 
     answer = carried_out(orders.Purge(tenant=""), data_dir, model or ())
@@ -175,7 +178,8 @@ def purge(*, data_dir: DataDir = Path("perfuse-data"), model: ModelFolders = Non
     for name in removed:
         emit(name)
     freed = _typed(answer["bytes_freed"], int)
-    say(f"removed {len(removed)} blobs, freed {freed} bytes of the store")
+    records = _typed(answer["records"], int)
+    say(f"removed {len(removed)} blobs and {records} recorded answers, freed {freed} bytes of the store")
 
 
 def _typed(answer: object, kind: type[AnswerT]) -> AnswerT:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
@@ -14,8 +15,10 @@ from rich.text import Text
 from perfuse.cli.options import Json, Key, ModelFolders, ModelName, Url
 from perfuse.cli.remote import ask
 from perfuse.cli.terminal import emit, emit_json, errors, interactive, say
-from perfuse.requests import Preview, TextRequest
+from perfuse.errors import InvalidRequest
+from perfuse.requests import Preview, SamplerOptions, TextRequest
 
+_OPTIONS = [field.name for field in fields(SamplerOptions)]
 _MASKS = "\u2591\ufffd"
 
 Show = Callable[[str, int, int], None]
@@ -30,12 +33,29 @@ def command(
     length: Annotated[int | None, typer.Option(help="most tokens of the fill")] = None,
     steps: Annotated[int | None, typer.Option(help="most forwards")] = None,
     sampler: Annotated[
-        str, typer.Option(help="auto, verified, entropy, threshold, low_confidence or ancestral")
+        str,
+        typer.Option(
+            help="auto, verified, entropy, threshold, factor, hierarchy, low_confidence, margin, low_entropy, random, "
+            "ancestral, remdm_cap, remdm_rescale, remdm_conf, remdm_loop or editing"
+        ),
     ] = "auto",
+    option: Annotated[
+        list[str] | None, typer.Option(help=f"of the sampler, NAME=VALUE; NAME is {', '.join(_OPTIONS)}")
+    ] = None,
     temperature: Annotated[float, typer.Option(help="0: the most likely token")] = 0.0,
     guidance: Annotated[float, typer.Option(help="classifier-free scale; 1: off")] = 1.0,
+    guidance_ramp: Annotated[float, typer.Option(help="share of the span over which the scale rises from 1")] = 0.0,
     seed: Annotated[int, typer.Option(help="of everything random")] = 0,
     n: Annotated[int, typer.Option(help="number of outputs")] = 1,
+    schema: Annotated[Path | None, typer.Option(help="file with a JSON Schema; the fill is valid by it")] = None,
+    regex: Annotated[str | None, typer.Option(help="pattern that the whole fill matches")] = None,
+    language: Annotated[str, typer.Option(help="python, javascript, rust, c, shell, or text")] = "python",
+    syntax: Annotated[
+        str, typer.Option(help="where the text does not parse: repair, check, off; auto: repair where it should parse")
+    ] = "auto",
+    refine: Annotated[Path | None, typer.Option(help="file with code to be put right")] = None,
+    error: Annotated[str | None, typer.Option(help="what went wrong with that code")] = None,
+    width: Annotated[str, typer.Option(help="how much of it is written anew: line, around, whole, auto")] = "auto",
     model: ModelName = None,
     models: ModelFolders = None,
     url: Url = None,
@@ -43,7 +63,7 @@ def command(
     json: Json = False,
 ) -> None:
     """Fill text: the output goes to stdout, the canvas is shown on the terminal while it fills."""
-    fields: dict[str, object] = {
+    asked: dict[str, object] = {
         "prompt": prompt,
         "prefix": prefix,
         "suffix": suffix,
@@ -56,9 +76,18 @@ def command(
         "seed": seed,
         "n": n,
         "model": model,
+        "schema": None if schema is None else _read(schema),
+        "regex": regex,
+        "language": language,
+        "syntax": syntax,
+        "refine": _refinement(refine, error, width),
     }
+    if option:
+        asked["sampler_options"] = _options(option)
+    if guidance_ramp:
+        asked["guidance_ramp"] = guidance_ramp
     with _canvas() as show:
-        answer = _remote(url, key, fields, show) if url else _local(models or [], fields, show)
+        answer = _remote(url, key, asked, show) if url else _local(models or [], asked, show)
     if json:
         emit_json(answer)
         return
@@ -66,7 +95,45 @@ def command(
     assert isinstance(outputs, list | tuple)
     for output in outputs:
         emit(output["text"])
+        if problem := output.get("syntax_error"):
+            say(f"line {problem['line']}, column {problem['column']}: {problem['message']}")
         say(f"{output['finish_reason']}, {output['forwards']} forwards, confidence {output['confidence']:.2f}")
+
+
+def _options(given: Sequence[str]) -> dict[str, object]:
+    """The sampler's options by name. Raises InvalidRequest."""
+    found: dict[str, object] = {}
+    for one in given:
+        name, _, value = one.partition("=")
+        if name not in _OPTIONS:
+            raise InvalidRequest(f"no sampler has an option {name!r}; expected one of {', '.join(_OPTIONS)}")
+        try:
+            found[name] = value if name == "schedule" else (int if name == "window" else float)(value)
+        except ValueError:
+            raise InvalidRequest(f"expected --option NAME=VALUE with a number; got {one!r}") from None
+    return found
+
+
+def _refinement(code: Path | None, error: str | None, width: str) -> dict[str, str] | None:
+    """`refine` of the request. Raises InvalidRequest."""
+    if code is None or error is None:
+        if code is not None or error is not None:
+            raise InvalidRequest("expected --refine FILE together with --error TEXT", field="/refine")
+        return None
+    try:
+        return {"code": code.read_text(encoding="utf-8"), "error": error, "width": width}
+    except (OSError, UnicodeDecodeError) as failed:
+        raise InvalidRequest(f"expected code in {str(code)!r}: {failed}", field="/refine/code") from failed
+
+
+def _read(schema: Path) -> dict[str, object]:
+    """The JSON object in a file. Raises InvalidRequest."""
+    import msgspec
+
+    try:
+        return msgspec.json.decode(schema.read_bytes(), type=dict[str, object])
+    except (OSError, msgspec.DecodeError) as error:
+        raise InvalidRequest(f"expected a JSON object in {str(schema)!r}: {error}", field="/schema") from error
 
 
 def _local(models: list[Path], fields: Mapping[str, object], show: Show) -> dict[str, object]:
@@ -74,7 +141,12 @@ def _local(models: list[Path], fields: Mapping[str, object], show: Show) -> dict
 
     from perfuse.arrow_engine import ArrowEngine
 
-    request = msgspec.convert(fields, TextRequest)
+    schema = fields["schema"]
+    assert schema is None or isinstance(schema, dict)
+    try:
+        request = msgspec.convert({**fields, "schema": None}, TextRequest)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"the request cannot be read: {error}") from error
 
     def preview(shown: Preview) -> None:
         canvas = shown.body.get("canvas", "")
@@ -90,10 +162,17 @@ def _local(models: list[Path], fields: Mapping[str, object], show: Show) -> dict
         steps=request.steps,
         sampler=request.sampler,
         temperature=request.temperature,
+        sampler_options=request.sampler_options,
         guidance=request.guidance,
+        guidance_ramp=request.guidance_ramp,
         seed=request.seed,
         n=request.n,
         model=request.model,
+        schema=schema,
+        regex=request.regex,
+        language=request.language,
+        syntax=request.syntax,
+        refine=request.refine,
         on_preview=preview,
     )
     answer: dict[str, object] = msgspec.to_builtins(result)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,7 @@ def _alone(order: AnyOrder, data_dir: Path, model: Sequence[Path]) -> Body:
     from perfuse.evolution.desk import Desk
     from perfuse.evolution.learned import Learned
     from perfuse.evolution.status import report
+    from perfuse.queue.forgetting import forget
     from perfuse.store.kit import find_kit
 
     if not (data_dir / STORE).is_dir():
@@ -83,6 +85,7 @@ def _alone(order: AnyOrder, data_dir: Path, model: Sequence[Path]) -> Body:
         desk = Desk(
             learned,
             kit,
+            forget=partial(forget, "sqlite", data_dir),
             embed=_no_engine,
             status=lambda tenant: {**report(learned, tenant), "inbox": counts, "stage": NOT_RUNNING},
             wake=lambda: None,

@@ -52,6 +52,47 @@ def compact(*, data_dir: DataDir = Path("perfuse-data"), json: AlwaysJson = Fals
 
 
 @app.command()
+def backup(
+    to: Annotated[Path, typer.Argument(help="a new folder, which can be a server's data directory")],
+    *,
+    data_dir: DataDir = Path("perfuse-data"),
+    json: AlwaysJson = False,
+) -> None:
+    """Copy store and blobs while a server goes on using them: what the copy was found to hold, as JSON."""
+    del json
+    import shutil
+
+    from perfuse.engine.housing import STORE
+    from perfuse.store.blobs import FOLDER
+
+    with _reader(data_dir) as store:
+        to.mkdir(parents=True, exist_ok=True)
+        found = store.backup(to / STORE)
+    if (data_dir / STORE / FOLDER).is_dir():  # after the rows: a blob is there before any row names it
+        shutil.copytree(data_dir / STORE / FOLDER, to / STORE / FOLDER)
+    emit_json(found)
+
+
+@app.command()
+def repair(*, data_dir: DataDir = Path("perfuse-data"), json: AlwaysJson = False) -> None:
+    """Give up the commits from the first damaged one on, of a store that no server uses: the last one kept, as JSON.
+
+    The log as it was stays beside the new one. A damaged manifest or segment cannot be repaired: restore a backup.
+    """
+    del json
+    from perfuse._native import ArrowStorage
+    from perfuse.engine.housing import STORE
+
+    try:
+        found = ArrowStorage.repair(data_dir / STORE)
+    except NotFound:
+        raise _nothing(data_dir) from None
+    except StoreLocked as locked:
+        raise StoreLocked(locked.detail, hint="stop the server first") from None
+    emit_json({"damaged": found is not None, **(found or {})})
+
+
+@app.command()
 def purge(*, data_dir: DataDir = Path("perfuse-data"), model: ModelFolders = None, json: Json = False) -> None:
     """Remove the bytes of all that was deleted and of adaptations that serve no more: `perfuse evolve purge`."""
     from perfuse.cli import evolve
@@ -63,11 +104,15 @@ def _reader(data_dir: Path) -> ArrowStorage:
     from perfuse._native import ArrowStorage
     from perfuse.engine.housing import STORE
 
-    path = data_dir / STORE
-    nothing = ConfigError(f"there is no store at {path}", hint="give the --data-dir of a server")
-    if not path.is_dir():
-        raise nothing
+    if not (data_dir / STORE).is_dir():
+        raise _nothing(data_dir)
     try:
-        return ArrowStorage.open(path, "reader")
+        return ArrowStorage.open(data_dir / STORE, "reader")
     except NotFound:
-        raise nothing from None
+        raise _nothing(data_dir) from None
+
+
+def _nothing(data_dir: Path) -> ConfigError:
+    from perfuse.engine.housing import STORE
+
+    return ConfigError(f"there is no store at {data_dir / STORE}", hint="give the --data-dir of a server")

@@ -40,8 +40,11 @@ def code(
     layers: Annotated[int, typer.Option(help="transformer blocks")] = 6,
     rate: Annotated[float, typer.Option(help="peak learning rate")] = 2e-3,
     compiled: Annotated[bool, typer.Option("--compiled", help="compile the network (needs a C++ compiler)")] = False,
+    grown_from: Annotated[
+        Path | None, typer.Option(help="begin with this model's weights; more --layers are added, more kinds of rows")
+    ] = None,
 ) -> None:
-    """Train code-small: sentences to Python functions, and infilling. Prints the model's folder."""
+    """Train code-small: sentences to functions, infilling, repairs and JSON. Prints the model's folder."""
     from perfuse.training.recipes.code import CodeConfig, main
 
     _log()
@@ -56,6 +59,7 @@ def code(
         layers=layers,
         rate=rate,
         compiled=compiled,
+        grown_from=grown_from,
     )
     emit(str(main(config)))
 
@@ -92,6 +96,35 @@ def kit(
 
     _log()
     emit(str(make_kit(model, prompts=prompts, anchors=anchors, seed=seed).folder))
+
+
+@app.command()
+def marks(
+    *,
+    suite: Annotated[list[Path], typer.Option(help="file of an evaluation suite; may be repeated")],
+    out: Annotated[Path | None, typer.Option(help="file to write; the package's own if not given")] = None,
+) -> None:
+    """Write what keeps evaluation suites out of training: hashes of runs of their words. Prints how many."""
+    from perfuse.evaluation.suites import read_lines
+    from perfuse.training.corpus import contamination
+
+    _log()
+    texts = [text for path in suite for line in read_lines(path) for text in map(line.get, contamination.FIELDS)]
+    emit(str(contamination.write_marks((text for text in texts if isinstance(text, str)), out or contamination.MARKS)))
+
+
+@app.command()
+def calibration(
+    *,
+    model: Annotated[Path, typer.Option(help="model folder with a kit; the calibration is written into it")],
+    items: Annotated[int, typer.Option(help="validation tasks to answer")] = 1200,
+) -> None:
+    """Calibrate how sure a text model says it is: outputs then carry p_correct and uncertainty. Prints the folder."""
+    from perfuse.training.calibration import make_calibration
+
+    _log()
+    make_calibration(model, items=items)
+    emit(str(model))
 
 
 def _log() -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from perfuse.shapes import Bool, Int64
 
-SIZES = (2, 4, 8, 16, 16, 32)
+SIZES = (2, 4, 8, 16, 16, 32, 48)
 """Block lengths a training row is cut into; the sampler may use any of them as its window."""
 FULLY_MASKED = 0.35
 """Share of the blocks that are masks only: a window is always entered so."""

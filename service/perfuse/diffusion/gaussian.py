@@ -5,21 +5,16 @@ x_t = α_t x_0 + σ_t ε with α² + σ² = 1; time runs from 0 (data) to 1 (noi
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
+from perfuse.diffusion.schedules import cosine_alpha
 from perfuse.shapes import Float
-
-OFFSET = 0.008
-"""Keeps σ away from 0 near the data; Nichol & Dhariwal, arXiv 2102.09672."""
 
 
 def signal_level(t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-    """α_t = cos((t + s) / (1 + s) · π/2) / cos(s / (1 + s) · π/2), the cosine schedule, arXiv 2102.09672 eq. 17."""
-    start = math.cos(OFFSET / (1 + OFFSET) * math.pi / 2)
-    return (torch.cos((t + OFFSET) / (1 + OFFSET) * (math.pi / 2)) / start).clamp(0.0, 1.0)
+    """α_t = √ᾱ(t) of the cosine schedule."""
+    return cosine_alpha(t).clamp(0.0, 1.0)
 
 
 def noise_level(t: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:

@@ -42,3 +42,12 @@ def gaussian(uniforms: Float64[Tensor, "*n"]) -> Float64[Tensor, "*n"]:
     """Standard normal numbers by inverse CDF: x = Φ⁻¹(u); u = 0 counts as half of its resolution."""
     normal: Tensor = torch.special.ndtri(uniforms.clamp_min(2.0**-54))
     return normal
+
+
+def gumbel(uniforms: Float64[Tensor, "*n"]) -> Float64[Tensor, "*n"]:
+    """Standard Gumbel numbers by inverse CDF: x = −log(−log u); u = 0 counts as half of its resolution.
+
+    In float64, because single precision truncates the upper tail and thereby lowers the temperature unasked
+    (arXiv 2409.02908).
+    """
+    return -torch.log(-torch.log(uniforms.clamp_min(2.0**-54)))

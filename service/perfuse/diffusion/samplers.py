@@ -1,17 +1,31 @@
-"""Samplers of masked diffusion: which token each masked position gets, and which positions commit in this step.
+"""Samplers of masked diffusion: which token each masked position gets, and the rules by which positions commit.
 
-All functions see ONE row's masked positions only, in order. Nothing here draws random numbers: uniforms come in.
+The rules themselves are the functions of `unmasking` and `remasking`. All see ONE row's masked positions only, in
+order. Nothing here draws random numbers: uniforms come in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from perfuse.diffusion import remasking
+from perfuse.diffusion.schedules import Kind, alpha_bar, unmask_probability
+from perfuse.diffusion.unmasking import (
+    ancestral,
+    due,
+    entropy_bounded,
+    factored,
+    hierarchical,
+    most_confident,
+    ranked,
+    threshold,
+)
+from perfuse.errors import PluginFailed
 from perfuse.shapes import Bool, Float, Float64, Int64
 
 
@@ -23,21 +37,31 @@ class Guess:
         tokens: the token each position would get.
         confidence: probability of that token (at the temperature asked for).
         entropy: of the position's distribution at temperature 1, in nats.
+        margin: how much more probable the most likely token is than the next, at temperature 1; None: not asked for.
     """
 
     tokens: Int64[Tensor, " masked"]
     confidence: Float[Tensor, " masked"]
     entropy: Float[Tensor, " masked"]
+    margin: Float[Tensor, " masked"] | None = None
+
+
+Chooser = Callable[[Guess, int], Tensor]
+"""A sampler of another package: of masked positions in order, with so many steps left, those that commit (bool)."""
 
 
 def predict(
-    logits: Float[Tensor, "masked vocabulary"], uniforms: Float64[Tensor, " masked"] | None, temperature: float
+    logits: Float[Tensor, "masked vocabulary"],
+    uniforms: Float64[Tensor, " masked"] | None,
+    temperature: float,
+    *,
+    margins: bool = False,
 ) -> Guess:
     """Tokens by arg max (temperature 0) or by inverse CDF in float64 from one uniform per position.
 
     token = min {v : Σ_{w ≤ v} p_w > u}, p = softmax(logits / temperature). Float64, because single precision truncates
     the tails and thereby lowers the temperature unasked (arXiv 2409.02908). Entropy −Σ p log p at temperature 1 is
-    log Z − Σ p z with z = logits − max.
+    log Z − Σ p z with z = logits − max. `margins` also fills in the margin, which costs about as much as the rest.
 
     Raises:
         ValueError: a temperature above 0 came without uniforms.
@@ -48,8 +72,9 @@ def predict(
     weights = shifted.exp()
     total = weights.sum(dim=-1)
     entropy = (total.log() - torch.linalg.vecdot(weights, shifted) / total).clamp_(min=0.0)
+    margin = (1.0 - weights.topk(2, dim=-1).values[:, 1]) / total if margins else None
     if temperature <= 0.0:
-        return Guess(tokens, 1.0 / total, entropy)
+        return Guess(tokens, 1.0 / total, entropy, margin)
     if uniforms is None:
         raise ValueError(f"temperature is {temperature}, expected uniforms to draw with; none came")
     scaled = shifted.double().div_(temperature)
@@ -58,40 +83,24 @@ def predict(
     drawn = torch.searchsorted(cumulative, (uniforms * all_weight)[:, None], right=True)
     drawn = drawn.clamp_(max=logits.shape[-1] - 1)
     confidence = scaled.gather(1, drawn)[:, 0].exp() / all_weight
-    return Guess(drawn[:, 0], confidence.float(), entropy)
+    return Guess(drawn[:, 0], confidence.float(), entropy, margin)
 
 
-def entropy_bounded(entropy: Float[Tensor, " masked"], bound: float, *, at_least: int = 1) -> Bool[Tensor, " masked"]:
-    """The most certain positions whose summed entropy, the last one apart, stays within `bound` nats.
+def chosen_by(chooser: Chooser, name: str, guess: Guess, left: int, at_least: int) -> Bool[Tensor, " masked"]:
+    """What another package's function chooses, with the most confident positions besides if they are too few.
 
-    Their joint entropy exceeds what was accounted for by at most the last one's, so the error of committing them
-    together is bounded: KL(joint ‖ product) ≤ Σ H − max H ≤ bound. Source: entropy-bounded unmasking, arXiv 2505.24857.
+    Raises:
+        PluginFailed: it raised, or gave anything but one bool per position.
     """
-    sorted_entropy, order = entropy.sort(stable=True)
-    spent_before = sorted_entropy.cumsum(0) - sorted_entropy
-    return _first(order, max(at_least, int((spent_before <= bound).sum())))
-
-
-def threshold(
-    confidence: Float[Tensor, " masked"], level: float = 0.9, *, at_least: int = 1
-) -> Bool[Tensor, " masked"]:
-    """Every position whose token has at least probability `level`. Source: Fast-dLLM, arXiv 2505.22618."""
-    commit = confidence >= level
-    return commit if int(commit.sum()) >= at_least else most_confident(confidence, at_least)
-
-
-def most_confident(confidence: Float[Tensor, " masked"], count: int) -> Bool[Tensor, " masked"]:
-    """The `count` positions of highest probability, earlier first among equals. Source: LLaDA, arXiv 2502.09992."""
-    return _first(confidence.sort(descending=True, stable=True).indices, count)
-
-
-def ancestral(uniforms: Float64[Tensor, " masked"], t: float, s: float) -> Bool[Tensor, " masked"]:
-    """Positions revealed between times t and s < t: each with probability (t − s) / t, independently.
-
-    The reverse step of log-linear masked diffusion, where a token is masked at time t with probability t; tokens are
-    drawn from the predicted x0. Source: MDLM, arXiv 2406.07524. May commit nothing; s = 0 commits all.
-    """
-    return uniforms < (t - s) / t
+    try:
+        chosen = chooser(guess, left)
+    except Exception as error:  # somebody else's code: its fault ends this request alone
+        raise PluginFailed(f"the sampler {name!r} failed: {type(error).__name__}: {error}") from error
+    wanted = guess.confidence.shape
+    if not isinstance(chosen, Tensor) or chosen.dtype != torch.bool or chosen.shape != wanted:
+        got = f"{chosen.dtype} {list(chosen.shape)}" if isinstance(chosen, Tensor) else type(chosen).__name__
+        raise PluginFailed(f"the sampler {name!r} gave {got}; expected torch.bool {list(wanted)}")
+    return chosen if int(chosen.sum()) >= at_least else chosen | most_confident(guess.confidence, at_least)
 
 
 def drafted(entropy: Float[Tensor, " masked"], bound: float) -> int:
@@ -99,15 +108,56 @@ def drafted(entropy: Float[Tensor, " masked"], bound: float) -> int:
     return int((entropy.cumsum(0) <= bound).sum())
 
 
-def _first(order: Int64[Tensor, " masked"], count: int) -> Bool[Tensor, " masked"]:
-    commit = torch.zeros(order.shape[0], dtype=torch.bool, device=order.device)
-    commit[order[:count]] = True
-    return commit
-
-
-Rule = Literal["verified", "entropy", "threshold", "low_confidence", "ancestral"]
-FIXED = ("low_confidence", "ancestral")
+Rule = Literal[
+    "verified",
+    "entropy",
+    "threshold",
+    "factor",
+    "hierarchy",
+    "low_confidence",
+    "margin",
+    "low_entropy",
+    "random",
+    "ancestral",
+    "remdm_cap",
+    "remdm_rescale",
+    "remdm_conf",
+    "remdm_loop",
+    "editing",
+]
+RULES: tuple[Rule, ...] = get_args(Rule)
+RANKED = ("low_confidence", "margin", "low_entropy", "random")
+"""Rules that commit a given number per step, the best by some score."""
+REMASKING = ("remdm_cap", "remdm_rescale", "remdm_conf", "remdm_loop")
+DRAWN = ("ancestral", *REMASKING)
+"""Rules that commit each position with a given chance: a step may commit nothing, and there may be many steps."""
+FIXED = (*RANKED, *DRAWN)
 """Rules that spend a given number of steps; the others go as fast as the model is certain."""
+REVISING = (*REMASKING, "editing")
+"""Rules that may change what they placed."""
+
+_ORDER = ("schedule", "order_temperature", "stop_entropy")
+OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "verified": ("bound",),
+    "entropy": ("bound", "stop_entropy"),
+    "threshold": ("level", "stop_entropy"),
+    "factor": ("factor", "stop_entropy"),
+    "hierarchy": ("level", "low_level", "stop_entropy"),
+    "low_confidence": _ORDER,
+    "margin": _ORDER,
+    "low_entropy": _ORDER,
+    "random": ("schedule", "stop_entropy"),
+    "ancestral": ("schedule", "stop_entropy"),
+    "remdm_cap": ("schedule", "eta"),
+    "remdm_rescale": ("schedule", "eta"),
+    "remdm_conf": ("schedule",),
+    "remdm_loop": ("eta",),
+    "editing": ("level", "edit_level"),
+}
+"""The constants each rule reads, by their names in `DiscreteSampler`."""
+
+Draw = Callable[[str], Tensor]
+"""Float64 uniforms of a purpose, one per position."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,53 +167,130 @@ class DiscreteSampler:
     Attributes:
         rule: which positions commit. "verified" needs the network's word on settled text: `pipelines.filling` has it.
         bound: nats per step of "entropy", per draft of "verified".
-        level: probability of "threshold".
+        level: probability of "threshold", "hierarchy" and "editing".
         temperature: 0 takes the most likely token.
-        steps: of the fixed schedules "low_confidence" and "ancestral"; None: one per position.
+        steps: of the rules in `FIXED`; None: one per position.
         mask: id of the mask.
+        chooser: decides instead of the rule, which then is its name.
+        factor: of "factor".
+        low_level: probability below which "hierarchy" gives a run nothing.
+        edit_level: probability with which "editing" replaces a placed token.
+        eta: how readily ReMDM takes tokens back.
+        schedule: by which the rules in `FIXED` spend their steps.
+        order_temperature: of the order in which the rules in `RANKED` commit.
+        stop_entropy: mean nats below which everything is committed once it is stable; None: never.
     """
 
-    rule: Rule = "entropy"
+    rule: Rule | str = "entropy"
     bound: float = 0.1
     level: float = 0.9
     temperature: float = 0.0
     steps: int | None = None
     mask: int = field(default=1, kw_only=True)
+    chooser: Chooser | None = field(default=None, kw_only=True)
+    factor: float = field(default=1.0, kw_only=True)
+    low_level: float = field(default=0.0, kw_only=True)
+    edit_level: float = field(default=0.9, kw_only=True)
+    eta: float = field(default=0.1, kw_only=True)
+    schedule: Kind = field(default="log-linear", kw_only=True)
+    order_temperature: float = field(default=0.0, kw_only=True)
+    stop_entropy: float | None = field(default=None, kw_only=True)
+
+    def predict(self, logits: Float[Tensor, "masked vocabulary"], uniforms: Float64[Tensor, " masked"] | None) -> Guess:
+        """What the network says, with all that the rule needs."""
+        return predict(logits, uniforms, self.temperature, margins=self.rule == "margin")
 
     def choose(
-        self, guess: Guess, left: int, *, at_least: int = 1, reveal: Float64[Tensor, " masked"] | None = None
+        self,
+        guess: Guess,
+        left: int,
+        *,
+        of: int | None = None,
+        at_least: int = 1,
+        positions: Int64[Tensor, " masked"] | None = None,
+        draw: Draw | None = None,
     ) -> Bool[Tensor, " masked"]:
-        """Which of the masked positions commit now, with `left` steps to go for a fixed schedule.
+        """Which of the masked positions commit now.
+
+        Args:
+            guess: of the masked positions.
+            left: steps to go for a fixed schedule.
+            of: its steps in all; None: `left`.
+            at_least: so many commit, however unsure the network is; fixed schedules know for themselves.
+            positions: where the masks stand; None: side by side.
+            draw: noise at the masked positions.
 
         Raises:
-            ValueError: "ancestral" came without the uniforms `reveal`, or the rule is "verified".
+            ValueError: the rule draws and no noise came, or the rule is "verified".
+            PluginFailed: the `chooser` did.
         """
+        if self.chooser is not None:
+            return chosen_by(self.chooser, self.rule, guess, left, at_least)
+        if self.rule in FIXED:
+            return self._scheduled(guess, left, of or left, draw)
         if self.rule == "entropy":
             return entropy_bounded(guess.entropy, self.bound, at_least=at_least)
-        if self.rule == "threshold":
-            return threshold(guess.confidence, self.level, at_least=at_least)
-        if self.rule == "low_confidence":
-            return most_confident(guess.confidence, -(-len(guess.tokens) // left))
+        if self.rule == "factor":
+            return factored(guess.confidence, self.factor, at_least=at_least)
+        if self.rule == "hierarchy":
+            where = torch.arange(len(guess.tokens)) if positions is None else positions
+            return hierarchical(guess.confidence, where, self.level, self.low_level, at_least=at_least)
         if self.rule == "verified":
             raise ValueError("the rule is verified, which commits what settled text says; nothing to choose here")
-        if reveal is None:
-            raise ValueError("the rule is ancestral, expected uniforms to reveal by; none came")
-        return ancestral(reveal, t=float(left), s=left - 1.0)
+        return threshold(guess.confidence, self.level, at_least=at_least)
 
-    def step(
-        self,
-        logits: Float[Tensor, "length vocabulary"],
-        tokens: Int64[Tensor, " length"],
-        step: int,
-        uniform: Callable[[str, int, Tensor], Tensor],
-    ) -> Int64[Tensor, " length"]:
-        """Tokens after this step; only masked ones change. `uniform(purpose, step, positions)` supplies the noise."""
-        positions = (tokens == self.mask).nonzero()[:, 0]
-        uniforms = uniform("token", step, positions) if self.temperature > 0 else None
-        guess = predict(logits[positions], uniforms, self.temperature)
-        left = max(1, (self.steps or len(positions) + step) - step)
-        reveal = uniform("reveal", step, positions) if self.rule == "ancestral" else None
-        commit = self.choose(guess, left, reveal=reveal)
-        after = tokens.clone()
-        after[positions[commit]] = guess.tokens[commit]
-        return after
+    def _scheduled(self, guess: Guess, left: int, of: int, draw: Draw | None) -> Bool[Tensor, " masked"]:
+        if self.rule in REMASKING:
+            alpha_t, alpha_s, most = self._alphas(left, of)
+            sigma = 0.0 if self.rule == "remdm_conf" else self._sigma(left / of, most)
+            unmask = remasking.reveal_probability(alpha_t, alpha_s, sigma)
+            return ancestral(self._drawn("reveal", draw), unmask)
+        unmask = self._unmask(left, of)
+        if self.rule == "ancestral":
+            return ancestral(self._drawn("reveal", draw), unmask)
+        count = due(len(guess.tokens), unmask)
+        if self.rule == "random":
+            return most_confident(self._drawn("order", draw), count)
+        score = guess.confidence
+        if self.rule != "low_confidence":
+            score = -guess.entropy if guess.margin is None else guess.margin
+        order = self._drawn("order", draw) if self.order_temperature > 0 else None
+        return ranked(score, count, self.order_temperature, order)
+
+    def remask(self, certainty: Float64[Tensor, " placed"], left: int, of: int, draw: Draw) -> Bool[Tensor, " placed"]:
+        """Which placed tokens ReMDM takes back in the step with `left` of `of` to go; none in the last.
+
+        Args:
+            certainty: probability with which each was placed.
+            left: steps to go.
+            of: steps in all.
+            draw: noise at the placed positions.
+        """
+        _, _, most = self._alphas(left, of)
+        uniforms = draw("remask")
+        if self.rule == "remdm_conf":
+            return uniforms < remasking.by_confidence(certainty, most)
+        return uniforms < self._sigma(left / of, most)
+
+    def _unmask(self, left: int, of: int) -> float:
+        t, s = torch.tensor([left, left - 1], dtype=torch.float64) / of
+        return float(unmask_probability(self.schedule, t, s))
+
+    def _alphas(self, left: int, of: int) -> tuple[float, float, float]:
+        """α at the two ends of the step, and the most that may be taken back in it."""
+        if self.rule == "remdm_loop":
+            alpha_t, alpha_s = remasking.looped_alpha(left / of), remasking.looped_alpha((left - 1) / of)
+        else:
+            times = torch.tensor([left, left - 1], dtype=torch.float64) / of
+            alpha_t, alpha_s = alpha_bar(self.schedule, times).tolist()
+        return alpha_t, alpha_s, remasking.most_remasked(alpha_t, alpha_s)
+
+    def _sigma(self, t: float, most: float) -> float:
+        if self.rule == "remdm_loop":
+            return remasking.looped(t, most, self.eta)
+        return remasking.rescaled(most, self.eta) if self.rule == "remdm_rescale" else remasking.capped(most, self.eta)
+
+    def _drawn(self, purpose: str, draw: Draw | None) -> Float64[Tensor, " masked"]:
+        if draw is None:
+            raise ValueError(f"the rule is {self.rule}, expected uniforms to {purpose} by; none came")
+        return draw(purpose)

@@ -5,7 +5,7 @@ per request. The requests of a dead engine are sent again; who is suspected of h
 `perfuse.dispatch.suspects`. While no engine is ready, requests wait for one, so a restart costs time and loses nothing.
 
 An engine is asked about `WINDOW` requests at a time. Of a thousand that come at once the first few fill its backlog,
-and the rest is refused here, without being sent.
+and the rest is refused here, without being sent; those that come in by `admit` before their bodies are read.
 """
 
 from __future__ import annotations
@@ -56,19 +56,26 @@ class EnginePool:
     """All engines of this server, as one. Lives on one event loop.
 
     Args:
-        engines: unix socket paths.
+        engines: unix socket paths, or `tcp://host:port` of engines on other hosts.
+        token: that those expect.
         hold_seconds: how long a request waits when no engine is ready.
         clock: seconds, monotonic.
     """
 
     def __init__(
-        self, engines: Sequence[str], *, hold_seconds: float = HOLD_SECONDS, clock: Callable[[], float] = time.monotonic
+        self,
+        engines: Sequence[str],
+        *,
+        token: str = "",
+        hold_seconds: float = HOLD_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._hold_seconds = hold_seconds
         self._clock = clock
-        self._links = [EngineLink(index, path, self, clock) for index, path in enumerate(engines)]
+        self._links = [EngineLink(index, path, self, clock, token) for index, path in enumerate(engines)]
         self._ids = itertools.count(secrets.randbits(30) << 32)  # unlike those of any other front of the same engines
         self._held: deque[PendingJob] = deque()
+        self._coming: deque[asyncio.Future[bool]] = deque()
         self._suspects: deque[PendingJob] = deque()
         self._solo: PendingJob | None = None
         self._started = clock()
@@ -91,6 +98,7 @@ class EnginePool:
         waiting = [*self._held, *self._suspects, *(job for link in self._links for job in link.jobs.values())]
         for link in self._links:
             link.close()
+        self._let_in()
         for job in waiting:
             self._fail(job, Unavailable("the server is stopping", hint="try again", retry_after=1.0))
 
@@ -141,10 +149,45 @@ class EnginePool:
                 sums[name] = sums.get(name, 0.0) + value
         return sums
 
-    def refusal(self) -> Overloaded | None:
-        """Why a new request would be refused now, from what was advertised last: cheap, to be asked before parsing."""
-        if len(self._held) >= MOST_HELD:
-            waits = f"{len(self._held)} requests wait for one"
+    async def admit(self) -> None:
+        """Let a new request in, once an engine can be asked about it; cheap, as its body need not be read before.
+
+        Raises:
+            Overloaded: it would be refused, from what the engines advertised last.
+        """
+        if (refusal := self._refusal()) is not None:
+            raise refusal
+        if self._crowded():
+            full: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+            self._coming.append(full)
+            if await full:
+                raise _full([link for link in self._links if link.ready])
+
+    def _crowded(self) -> bool:
+        """Whether all engines that could answer have been asked about as many requests as they are at a time."""
+        taking = self._taking
+        return bool(taking) and all(link.unanswered >= WINDOW for link in taking)
+
+    @property
+    def _taking(self) -> list[EngineLink]:
+        """Engines that take jobs."""
+        return [link for link in self._links if link.ready and not link.draining]
+
+    def _let_in(self) -> None:
+        """Let those in that can be asked about now; all, if every engine is full (to be refused) or none is ready."""
+        taking = self._taking
+        full = bool(taking) and all(link.full for link in taking)
+        room = sum(max(0, WINDOW - link.unanswered) for link in taking) - len(self._held)
+        while self._coming and (room > 0 or full or not taking):
+            waiting = self._coming.popleft()
+            if not waiting.done():  # its client may have left
+                waiting.set_result(full)
+                room -= 1
+
+    def _refusal(self) -> Overloaded | None:
+        """Why a new request would be refused now, if it would."""
+        if (waiting := len(self._held) + len(self._coming)) >= MOST_HELD:
+            waits = f"{waiting} requests wait for one"
             return Overloaded(
                 f"no engine has answered and {waits}" if self.ready else f"no engine is ready and {waits}",
                 hint="try again after the Retry-After header",
@@ -183,7 +226,7 @@ class EnginePool:
             DeadlineExceeded: not one step could be finished.
             GenerationFailed: its own forward failed; WorkerKilled: and took the engine with it, twice.
         """
-        if (refusal := self.refusal()) is not None:
+        if (refusal := self._refusal()) is not None:
             raise refusal
         now = self._clock()
         job = PendingJob(
@@ -217,12 +260,12 @@ class EnginePool:
     def link_ready(self, link: EngineLink) -> None:
         """An engine said hello: give it what waits."""
         _log.info("engine_connected", engine=link.index, pid=link.pid)
-        self._place_held()
+        self._use_room()
         self._next_suspect()
 
     def link_lost(self, link: EngineLink, jobs: list[PendingJob], *, from_outside: bool) -> None:
         """An engine died with these jobs: start each again, suspects one at a time, and refuse the culprit."""
-        batch = flight.batch_of(Path(link.flight)) if link.flight else None
+        batch = frozenset() if link.remote else flight.batch_of(Path(link.flight)) if link.flight else None
         _log.warning("engine_lost", engine=link.index, jobs=len(jobs), from_outside=from_outside)
         verdicts = judge(jobs, batch, from_outside=from_outside)
         if self._solo in jobs:
@@ -243,6 +286,7 @@ class EnginePool:
             else:
                 self._place(job)
         self._next_suspect()
+        self._use_room()
 
     def link_says(self, link: EngineLink, job: PendingJob, message: Accepting) -> None:
         """An engine says something about a job."""
@@ -263,8 +307,7 @@ class EnginePool:
             case wire.Problem():
                 link.forget(job)
                 self._problem(link, job, wire.error_of(message))
-        if self._held:
-            self._place_held()
+        self._use_room()
 
     @property
     def _dark_since(self) -> float:
@@ -286,6 +329,13 @@ class EnginePool:
     def _choose(self) -> EngineLink | None:
         links = [link for link in self._links if link.unanswered < WINDOW and link.ready and not link.draining]
         return links[0] if len(links) == 1 else min(links, key=EngineLink.load, default=None)
+
+    def _use_room(self) -> None:
+        """An engine has answered, come or gone: go on with those who wait for one, and for being asked about."""
+        if self._held:
+            self._place_held()
+        if self._coming:
+            self._let_in()
 
     def _place_held(self) -> None:
         """Send what is held as far as engines take it, and refuse it where they have become full meanwhile."""
@@ -334,7 +384,7 @@ class EnginePool:
         if job.link is not None:
             job.link.send(wire.Cancel(id=job.id))
             job.link.forget(job)
-            self._place_held()
+            self._use_room()
         self._after(job)
 
     def _tell(self, job: PendingJob, event: Event) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -22,9 +23,13 @@ Accepting = wire.Accepted | wire.PreviewFrame | wire.Finished | wire.Problem
 """Messages about one job."""
 
 _RECONNECT_SECONDS = 0.1
+_REFUSED_SECONDS = 1.0
 _STALE_SECONDS = 2.0
 """An engine silent for so long is not chosen while another one speaks."""
 _SMOOTHING = 0.2
+_SILENT_SECONDS = 10.0
+"""After which an engine on another host counts as lost; engines speak four times a second."""
+REMOTE = "tcp://"
 _LOOKS_FOR_END = 50
 _LOOK_SECONDS = 0.01
 """The supervisor notes how an engine ended within milliseconds of its connection's end."""
@@ -81,9 +86,10 @@ class EngineLink(asyncio.Protocol):
 
     Args:
         index: number of the engine.
-        path: its socket.
+        path: its socket, or `tcp://host:port` of one on another host.
         pool: told of everything.
         clock: seconds, monotonic.
+        token: that engines on other hosts expect.
 
     Attributes:
         jobs: submitted and not answered, by id.
@@ -91,13 +97,18 @@ class EngineLink(asyncio.Protocol):
         draining: whether it refused a job because it is about to end.
         unanswered: how many of `jobs` it has neither taken nor refused.
         full: whether it has refused a job for its backlog, and not said since that there is room.
+        remote: whether it is on another host. Its loss accuses no request at first: the network may have failed.
         deaths: connections lost after hello.
         lost_at: when the last of them was lost, on the pool's clock.
     """
 
-    def __init__(self, index: int, path: str, pool: Pool, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, index: int, path: str, pool: Pool, clock: Callable[[], float] = time.monotonic, token: str = ""
+    ) -> None:
         self.index = index
         self.path = path
+        self.remote = path.startswith(REMOTE)
+        self._token = token
         self.jobs: dict[int, PendingJob] = {}
         self.ready = False
         self.draining = False
@@ -124,19 +135,41 @@ class EngineLink(asyncio.Protocol):
 
     async def keep_connected(self) -> None:
         """Connect, and again whenever the connection is lost. Runs until cancelled."""
-        loop = asyncio.get_running_loop()
         while True:
             self._lost.clear()
             deaths = self.deaths
             try:
-                await loop.create_unix_connection(lambda: self, self.path)
+                await self._connect()
             except OSError as error:
                 _log.debug("engine_unreachable", engine=self.index, reason=str(error))
                 await asyncio.sleep(_RECONNECT_SECONDS)
             else:
-                await self._lost.wait()
+                await self._until_lost()
                 if self.deaths > deaths:
                     await self._hand_back()
+                elif self.remote:
+                    _log.warning("engine_hangs_up", engine=self.index, hint="does it know the same --engine-token?")
+                    await asyncio.sleep(_REFUSED_SECONDS)
+
+    async def _connect(self) -> None:
+        loop = asyncio.get_running_loop()
+        if not self.remote:
+            await loop.create_unix_connection(lambda: self, self.path)
+            return
+        host, _, port = self.path.removeprefix(REMOTE).rpartition(":")
+        async with asyncio.timeout(_SILENT_SECONDS):
+            await loop.create_connection(lambda: self, host.strip("[]"), int(port))
+
+    async def _until_lost(self) -> None:
+        """A machine that vanishes closes no connection: its silence ends it here."""
+        self._heard_at = self._clock()
+        while not self._lost.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_SILENT_SECONDS if self.remote else None):
+                    await self._lost.wait()
+            if self._transport is not None and self._clock() - self._heard_at > _SILENT_SECONDS:
+                _log.warning("engine_silent", engine=self.index, seconds=_SILENT_SECONDS)
+                self._transport.abort()
 
     async def _hand_back(self) -> None:
         """Give the jobs of a dead engine to the pool once the supervisor has noted how the engine ended."""
@@ -225,6 +258,8 @@ class EngineLink(asyncio.Protocol):
         """Connected; the engine speaks first."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass
         self._reader = wire.FrameReader()
+        if self.remote:
+            self._transport.write(wire.frame(wire.Greet(token=self._token)))
 
     def data_received(self, data: bytes) -> None:
         """Frames from the engine."""

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from perfuse.errors import Overloaded
 from perfuse.requests import Preview, Request, Result
 from perfuse.wire import Modality, ModelInfo
 
@@ -64,8 +63,8 @@ class Pool(Protocol):
         """Counters and gauges of all engines by metric name, summed."""
         ...
 
-    def refusal(self) -> Overloaded | None:
-        """Why a new request would be refused now; asked before its body is read."""
+    async def admit(self) -> None:
+        """Let a new request in; asked before its body is read. Raises Overloaded."""
         ...
 
     async def run(

@@ -103,8 +103,9 @@ class DataDirectory:
         _log.info("listening", address=address)
 
     def _write(self, content: dict[str, object]) -> None:
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, json.dumps(content).encode() + b"\n", 0)
+        text = json.dumps(content).encode()
+        # In one write and never shorter than before: who reads it meanwhile must not find half of it, or nothing.
+        os.pwrite(self._lock, text.ljust(os.fstat(self._lock).st_size - 1) + b"\n", 0)
 
     def _remove_leftovers(self) -> None:
         left = _read(self._lock_path).get("run")

@@ -21,13 +21,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import MutableMapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, NoReturn, TypeVar
+from typing import TYPE_CHECKING, ClassVar, NoReturn, Required, TypedDict, TypeVar, Unpack
 
 import msgspec
 
@@ -46,6 +47,7 @@ EXIT_LOCKED = 4
 HOPELESS = frozenset({EXIT_CONFIG, EXIT_CHECKPOINT, EXIT_LOCKED})
 """Exit codes after which a restart is pointless."""
 
+_TOKEN = re.compile(r"[\x21-\x7e]{16,512}")
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
@@ -57,7 +59,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """What every child gets.
 
     Attributes:
-        parent: process id of the supervisor.
+        parent: process id of the supervisor, 0 if it was started by somebody else.
         listen_fd: the inherited listening socket.
         ready_fd: a pipe on which the supervisor learns that the child is up, -1 if nobody wants to know.
     """
@@ -81,7 +83,7 @@ class FrontLaunch(Launch, frozen=True, kw_only=True):
     """What the front gets.
 
     Attributes:
-        engines: unix socket paths, one per engine.
+        engines: unix socket paths, one per engine, and `tcp://host:port` of those on other hosts.
         config: the fields of `ServeConfig` as JSON values; `port` is the one really bound.
         evolution: unix socket of the evolution worker, "" if there is none.
     """
@@ -125,6 +127,7 @@ class EngineLaunch(Launch, frozen=True, kw_only=True):
         flight: path of the flight record to write (see `perfuse.engine.flight`).
         data_dir: where logs go, "" for nowhere.
         store: folder of the store, "" if there is none.
+        token: what fronts on other hosts must know, "" where only this host's can connect.
     """
 
     part: ClassVar[str] = "engine"
@@ -132,6 +135,7 @@ class EngineLaunch(Launch, frozen=True, kw_only=True):
     flight: str
     data_dir: str = ""
     store: str = ""
+    token: str = ""
     models: list[str] = msgspec.field(default_factory=list)
     device: str = "auto"
     dtype: str = "auto"
@@ -142,6 +146,17 @@ class EngineLaunch(Launch, frozen=True, kw_only=True):
     drain_seconds: float = 20.0
     log_level: Level = "info"
     log_json: bool = False
+
+
+class _OfOneEngine(TypedDict, total=False):
+    """The fields of an `EngineLaunch` that no setting decides."""
+
+    listen_fd: Required[int]
+    index: Required[int]
+    flight: Required[str]
+    threads: Required[int]
+    data_dir: str
+    store: str
 
 
 def environment(launch: Launch) -> dict[str, str]:
@@ -163,7 +178,8 @@ def receive(kind: type[LaunchT], environ: MutableMapping[str, str] = os.environ)
             hint="start the server with `perfuse serve`",
         ) from None
     name_process(kind.part)
-    die_with(launch.parent)
+    if launch.parent:
+        die_with(launch.parent)
     return launch
 
 
@@ -202,6 +218,24 @@ def spawn(command: Sequence[str], record: Launch, inherited: Sequence[int]) -> s
     )
 
 
+def load_token(path: Path) -> str:
+    """The token in a file.
+
+    Raises:
+        ConfigError: there is no such file, or what it holds can be guessed.
+    """
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the engine token {path}: {error}", hint="see --engine-token") from None
+    if not _TOKEN.fullmatch(token):
+        raise ConfigError(
+            f"expected 16 to 512 visible characters in the engine token {path}; it has {len(token)} characters",
+            hint="make one, for example with `openssl rand -hex 32`",
+        )
+    return token
+
+
 def exit_code(error: PerfuseError) -> int:
     """The exit code that stands for an error."""
     if isinstance(error, CheckpointError):
@@ -219,6 +253,23 @@ def refuse(error: PerfuseError) -> NoReturn:
     sys.stderr.write(f"perfuse: {error.detail}\n{hint}")
     sys.stderr.flush()
     raise SystemExit(exit_code(error))
+
+
+def engine_of(config: ServeConfig, **more: Unpack[_OfOneEngine]) -> EngineLaunch:
+    """What an engine gets of the configuration, and what is its own."""
+    return EngineLaunch(
+        parent=os.getpid(),
+        models=[str(path.resolve()) for path in config.model],
+        device=config.device,
+        dtype=config.dtype,
+        backlog_limit=config.max_backlog_seconds,
+        reproducible=config.reproducible,
+        wedge_seconds=config.wedge_seconds,
+        drain_seconds=config.drain_seconds,
+        log_level=config.log_level,
+        log_json=config.log_json,
+        **more,
+    )
 
 
 def settings_of(config: ServeConfig, port: int) -> dict[str, object]:

@@ -6,6 +6,7 @@ Knows no model: an `Engine` (or a scripted one in tests) does the work on its ow
 from __future__ import annotations
 
 import asyncio
+import hmac
 import time
 from collections import deque
 from collections.abc import Callable
@@ -22,6 +23,9 @@ from perfuse.requests import Preview, Result
 _log = logging.get(__name__)
 
 HEARTBEAT_SECONDS = 0.25
+_GREETING_SECONDS = 5.0
+_GREETING_BYTES = 1024
+"""What is read from a front that has not said the token."""
 _MAX_ID = 2**63
 _MAX_UNREAD = 1 << 20
 """Bytes a front may leave unread before it gets no more heartbeats."""
@@ -80,6 +84,7 @@ class EngineServer:
         pulse: its state.
         hello: the first frame of every connection.
         on_heartbeat: told the time and the state, every `HEARTBEAT_SECONDS` (the watchdog and the flight record).
+        token: fronts on other hosts must know it; "": only this machine's can connect at all.
         clock: seconds, monotonic.
     """
 
@@ -90,9 +95,11 @@ class EngineServer:
         hello: wire.Hello,
         *,
         on_heartbeat: Callable[[float, wire.Heartbeat], None] | None = None,
+        token: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._jobs = jobs
+        self._token = token
         self._pulse = pulse
         self._hello = wire.frame(hello)
         self._on_heartbeat = on_heartbeat
@@ -110,7 +117,7 @@ class EngineServer:
 
     def protocol(self) -> asyncio.Protocol:
         """The protocol of a new connection, for `loop.create_unix_server`."""
-        return _Link(self)
+        return _Link(self, self._token)
 
     async def run(self) -> None:
         """Send heartbeats until drained."""
@@ -124,7 +131,8 @@ class EngineServer:
             if self._on_heartbeat is not None:
                 self._on_heartbeat(now, beat)
             try:
-                await asyncio.wait_for(self._drained.wait(), HEARTBEAT_SECONDS)
+                async with asyncio.timeout(HEARTBEAT_SECONDS):
+                    await self._drained.wait()
             except TimeoutError:
                 continue
         for link in list(self._links):
@@ -166,6 +174,8 @@ class EngineServer:
                     self._seen(message.id, job)
             case wire.Drain():
                 self.drain()
+            case wire.Greet():
+                raise ValueError("a greeting came to an engine that expects none")
 
     def _submit(self, link: _Link, message: wire.Submit) -> None:
         if not 0 <= message.id < _MAX_ID or message.id in self._open:
@@ -286,22 +296,43 @@ class _Outbox:
 
 
 class _Link(asyncio.Protocol):
-    """One front's connection. A malformed frame ends it."""
+    """One front's connection. A malformed frame ends it, and so does anything but the token, where there is one."""
 
-    def __init__(self, server: EngineServer) -> None:
+    def __init__(self, server: EngineServer, token: str) -> None:
         self._server = server
-        self._reader = wire.FrameReader()
+        self._token = token
+        self._reader = wire.FrameReader(_GREETING_BYTES if token else wire.MAX_FRAME)
         self._transport: asyncio.Transport | None = None
         self._unsent: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+        if self._token:
+            asyncio.get_running_loop().call_later(_GREETING_SECONDS, self._late)
+        else:
+            self._server.opened(self)
+
+    def _late(self) -> None:
+        if self._token and self._transport is not None:
+            _log.warning("no_greeting", seconds=_GREETING_SECONDS)
+            self._transport.abort()
+
+    def _greeted(self, message: wire.FrontMessage) -> None:
+        """From here on it is a front like any other."""
+        if not isinstance(message, wire.Greet) or not hmac.compare_digest(message.token.encode(), self._token.encode()):
+            raise ValueError("expected the token of this engine, got another one, or none")
+        self._token = ""
+        self._reader.limit = wire.MAX_FRAME
         self._server.opened(self)
 
     def data_received(self, data: bytes) -> None:
         try:
             for body in self._reader.feed(data):
-                self._server.received(self, wire.decode_front(body))
+                message = wire.decode_front(body)
+                if self._token:
+                    self._greeted(message)
+                else:
+                    self._server.received(self, message)
         except ValueError as error:
             _log.warning("malformed_frame", reason=str(error))
             self.close()

@@ -63,6 +63,7 @@ def serve(config: ServeConfig, commands: Commands | None = None) -> int:
             f"expected the data directory of a server in {config.follow}; it holds no {STORE}",
             hint="start the server that is followed first",
         )
+    _check_engines(config)
     with DataDirectory(Path(config.data_dir)) as home:
         logging.configure("supervisor", level=config.log_level, as_json=config.log_json, log_dir=home.path / "logs")
         if config.follow is None:
@@ -77,6 +78,23 @@ def serve(config: ServeConfig, commands: Commands | None = None) -> int:
         finally:
             for bound in [listener, *engine_sockets, *([orders] if orders else [])]:
                 bound.close()
+
+
+def _check_engines(config: ServeConfig) -> None:
+    """Raises ConfigError: there would be no engine, or some that answer otherwise than others."""
+    if not config.workers and not config.engine:
+        raise ConfigError(
+            "expected an engine: --workers is 0 and no --engine is named", hint="name one, or take a worker"
+        )
+    if config.engine and (config.evolution != "off" or config.follow is not None):
+        raise ConfigError(
+            "engines on other hosts have the base models only, and this server learns or follows one that does",
+            hint="add --evolution off, or leave out --engine",
+        )
+    if config.engine and config.engine_token is None:
+        raise ConfigError("--engine needs --engine-token", hint="the file with which `perfuse engine` was started")
+    if config.engine_token is not None:
+        launch.load_token(config.engine_token)
 
 
 def shared_folder(config: ServeConfig) -> Path:
@@ -149,7 +167,11 @@ class Supervisor:
         self._engine_nursery = Nursery(commands.engine, [bound.fileno() for bound in engine_sockets])
         self._nurseries = [
             Child("front-nursery", self._front_nursery.start, settled=lambda: self._front_nursery.ready),
-            Child("engine-nursery", self._engine_nursery.start, settled=lambda: self._engine_nursery.ready),
+            *(
+                [Child("engine-nursery", self._engine_nursery.start, settled=lambda: self._engine_nursery.ready)]
+                if config.workers
+                else []
+            ),
         ]
         self._engines = [self._engine(index) for index in range(config.workers)]
         self._front = Child("front", self._spawn_front, settled=lambda: _has_said(self._front_ready))
@@ -297,7 +319,10 @@ class Supervisor:
                 parent=os.getpid(),
                 listen_fd=self._listener.fileno(),
                 ready_fd=self._ready,
-                engines=[bound.getsockname() for bound in self._engine_sockets],
+                engines=[
+                    *(bound.getsockname() for bound in self._engine_sockets),
+                    *(f"tcp://{address}" for address in self._config.engine),
+                ],
                 evolution="" if self._orders is None else self._orders.getsockname(),
                 config=launch.settings_of(self._config, self._listener.getsockname()[1]),
             )
@@ -323,23 +348,14 @@ class Supervisor:
 
         def spawn(incarnation: int) -> Process | None:
             self._home.forget(self._home.flight(index, incarnation - 2))
-            record = launch.EngineLaunch(
-                parent=os.getpid(),
+            record = launch.engine_of(
+                config,
                 listen_fd=self._engine_sockets[index].fileno(),
                 index=index,
                 flight=str(self._home.flight(index, incarnation)),
                 data_dir=str(self._home.path),
-                store=str(shared_folder(config) / STORE),
-                models=[str(path.resolve()) for path in config.model],
-                device=config.device,
-                dtype=config.dtype,
+                store="" if config.engine else str(shared_folder(config) / STORE),
                 threads=threads,
-                backlog_limit=config.max_backlog_seconds,
-                reproducible=config.reproducible,
-                wedge_seconds=config.wedge_seconds,
-                drain_seconds=config.drain_seconds,
-                log_level=config.log_level,
-                log_json=config.log_json,
             )
             return self._engine_nursery.bear(record)
 

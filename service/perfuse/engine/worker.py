@@ -1,5 +1,7 @@
 """The engine process: `python -m perfuse.engine.worker`, started by the supervisor (see `perfuse.engine.launch`).
 
+`perfuse engine` is the same process, started by hand for fronts on other hosts.
+
 The main thread does I/O, a second one computes. A connection's first frame, `Hello`, comes only after a warm-up request
 of every pipeline was answered: who hears from an engine can use it.
 """
@@ -11,6 +13,7 @@ import dataclasses
 import gc
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -184,7 +187,7 @@ async def _serve(
         pid=os.getpid(),
         models=models,
         backlog_limit=launch.backlog_limit,
-        flight=launch.flight,
+        flight="" if launch.token else launch.flight,  # another host cannot read it
     )
 
     def on_heartbeat(now: float, beat: wire.Heartbeat) -> None:
@@ -193,7 +196,7 @@ async def _serve(
             _log.critical("engine_wedged", index=launch.index, seconds=beat.last_step_age)
             os._exit(_EXIT_WEDGED)
 
-    server = EngineServer(engine, EnginePulse(engine), hello, on_heartbeat=on_heartbeat)
+    server = EngineServer(engine, EnginePulse(engine), hello, on_heartbeat=on_heartbeat, token=launch.token)
     compute = threading.Thread(target=_compute, args=(engine,), name="compute", daemon=True)
     compute.start()
     loop = asyncio.get_running_loop()
@@ -214,9 +217,12 @@ async def _serve(
 async def _listen(server: EngineServer, launch: launching.EngineLaunch) -> asyncio.AbstractServer:
     """Accept fronts. The socket file is the supervisor's; newer interpreters would remove it on close."""
     loop = asyncio.get_running_loop()
+    listening = launch.listening_socket()
+    if listening.family != socket.AF_UNIX:
+        return await loop.create_server(server.protocol, sock=listening)
     if sys.version_info >= (3, 13):
-        return await loop.create_unix_server(server.protocol, sock=launch.listening_socket(), cleanup_socket=False)
-    return await loop.create_unix_server(server.protocol, sock=launch.listening_socket())
+        return await loop.create_unix_server(server.protocol, sock=listening, cleanup_socket=False)
+    return await loop.create_unix_server(server.protocol, sock=listening)
 
 
 def _compute(engine: Engine) -> None:

@@ -1,8 +1,9 @@
 """`perfuse bench serve`: what the server adds to its pipelines, measured on a real server with a shipped model.
 
-The baseline of each figure is the direct call of the same pipeline in this process, interleaved with the requests. One
-client and 64 take turns in rounds; figures are medians over the rounds. CPU time comes from the kernel's scheduler, in
-nanoseconds.
+The baseline of each figure is the direct call of the same pipeline in this process, in turns with the requests, `BLOCK`
+at a time: one by one, two programs drive each other out of the caches, and the sum of both is measured (3.2 ms added
+instead of 1.6, in one run). One client and 64 take turns in rounds; figures are medians over the rounds. CPU time comes
+from the kernel's scheduler, in nanoseconds.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ LONG = {"modality": "text", "prompt": "Double every number.", "length": 64, "ste
 """A few of these are `BACKLOG_SECONDS` of work."""
 BACKLOG_SECONDS = 2
 ROUNDS = 5
+BLOCK = 10
 BURST = 500
 
 
@@ -34,7 +36,8 @@ BURST = 500
 class ServeBench:
     """What the front and the engine add. Times in microseconds or milliseconds as named; memory in MB.
 
-    `rejected` of `BURST` requests at once are refused, each after the milliseconds given, its connection included.
+    `rejected` of `BURST` requests at once are refused, each after the milliseconds given, its connection included;
+    `rejected_ms_max` is the longest of all rounds.
     """
 
     front_cpu_us_1: float
@@ -109,7 +112,7 @@ async def _measure(server: Server, requests: int) -> ServeBench:
         first = time.monotonic() - server.started
         for _ in range(ROUNDS):
             lone.append(await _lone(connection, local, front, max(1, requests // ROUNDS)))
-            many.append(await _many(server.port, front, max(1, requests * 8 // ROUNDS)))
+            many.append(await _many(server.port, front, max(1, requests * 16 // ROUNDS)))
         busy = resident_bytes(front), resident_bytes(engine)
         await connection.request("POST", "/diffuse", LONG)  # the engine learns what such a request costs
     rejected = [_rejected(server.port) for _ in range(ROUNDS)]
@@ -124,7 +127,7 @@ async def _measure(server: Server, requests: int) -> ServeBench:
         rejected=_middle(rejected, "count"),
         rejected_ms_p50=_middle(rejected, "p50") * 1e3,
         rejected_ms_p99=_middle(rejected, "p99") * 1e3,
-        rejected_ms_max=_middle(rejected, "most") * 1e3,
+        rejected_ms_max=max(each.most for each in rejected) * 1e3,
         ready_seconds=ready,
         first_answer_seconds=first,
         front_mb_idle=idle[0] / 1e6,
@@ -140,15 +143,17 @@ def _middle(rounds: Sequence[object], figure: str) -> float:
 
 
 async def _lone(connection: Connection, local: ArrowEngine, front: int, requests: int) -> _Lone:
-    """One client, one request at a time, a direct call after each."""
+    """One client, one request at a time, `BLOCK` direct calls after as many requests."""
     over_http: list[float] = []
     directly: list[float] = []
     before = cpu_seconds(front)
-    for i in range(requests):
-        over_http.append((await connection.request("POST", "/diffuse", {**BODY, "seed": i})).seconds)
-        started = time.perf_counter()
-        local.diffuse(prompt=str(BODY["prompt"]), length=4, steps=1, seed=i)
-        directly.append(time.perf_counter() - started)
+    for start in range(0, requests, BLOCK):
+        block = range(start, min(start + BLOCK, requests))
+        over_http += [(await connection.request("POST", "/diffuse", {**BODY, "seed": i})).seconds for i in block]
+        for i in block:
+            started = time.perf_counter()
+            local.diffuse(prompt=str(BODY["prompt"]), length=4, steps=1, seed=i)
+            directly.append(time.perf_counter() - started)
     return _Lone(median(over_http), median(directly), (cpu_seconds(front) - before) / requests)
 
 

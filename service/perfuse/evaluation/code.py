@@ -14,7 +14,6 @@ from random import Random
 
 import msgspec
 
-from perfuse import sandbox
 from perfuse.evaluation.intervals import wilson
 from perfuse.evaluation.load import serving, storm
 from perfuse.evaluation.neighbours import NearestSentence
@@ -25,6 +24,7 @@ from perfuse.pipelines.text import DRAFT_BOUND, ENTROPY_BOUND, WINDOW, TextModel
 from perfuse.requests import TextOutput, TextRequest
 from perfuse.training.corpus.tasks import Task, held_out_tasks, training_tasks
 from perfuse.training.examples import cut, restyle
+from perfuse.training.judging import passes
 
 log = logging.getLogger(__name__)
 PRETRAINED = Path(__file__).parent.parent / "pretrained"
@@ -33,8 +33,6 @@ NEIGHBOURS = 200_000
 """Training sentences the retrieval baseline may choose from."""
 UNTRAINED = 100
 """Tasks of the untrained row: it needs most forwards and passes nothing."""
-SECONDS = 2.0
-"""Time for all tests of one function in the jail."""
 
 Fill = Callable[[TextRequest], TextOutput]
 """Whoever answers text requests: a pipeline in this process, or a server."""
@@ -117,19 +115,7 @@ def judge(attempts: Sequence[Attempt]) -> list[bool]:
     Raises:
         SandboxUnavailable: this kernel cannot confine generated code.
     """
-    verdicts = sandbox.run_many(
-        sandbox.Task(
-            code=attempt.text,
-            entry_point=attempt.task.entry_point,
-            cases=[
-                sandbox.Case(args=case.arguments, expected=case.expected, raises="ValueError" if case.raises else None)
-                for case in attempt.task.cases
-            ],
-            seconds=SECONDS,
-        )
-        for attempt in attempts
-    )
-    return [verdict.passed for verdict in verdicts]
+    return passes([attempt.task for attempt in attempts], [attempt.text for attempt in attempts])
 
 
 def rate(attempts: Sequence[Attempt]) -> Rate:

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +43,8 @@ class Connection:
         self._host, self._port = host, port
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
+        self.sent_from = 0
+        """The port from which the last request was sent; 0 before the first was."""
 
     async def request(self, method: str, path: str, body: object = None) -> Answer:
         """Send one request and read its answer.
@@ -58,6 +60,7 @@ class Connection:
         started = time.perf_counter()
         try:
             self._writer.write(message)
+            self.sent_from = self._writer.get_extra_info("sockname")[1]
             raw = await self._reader.readuntil(_HEAD_END)
             status, headers = _parse_head(raw)
             content = await self._reader.readexactly(int(headers.get("content-length", "0")))
@@ -95,6 +98,17 @@ def _parse_head(raw: bytes) -> tuple[int, dict[str, str]]:
     lines = raw.decode("latin-1").split("\r\n")
     pairs = (line.split(":", 1) for line in lines[1:] if ":" in line)
     return int(lines[0].split(" ", 2)[1]), {name.strip().lower(): value.strip() for name, value in pairs}
+
+
+def unread_bytes(port: int, clients: Collection[int]) -> int:
+    """What those behind a TCP port of this host (IPv4) have still to read of what came from the ports `clients`."""
+    rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+    ends = ((_port_of(row[1]), _port_of(row[2]), int(row[4].split(":")[1], 16)) for row in rows)
+    return sum(waiting for mine, theirs, waiting in ends if mine == port and theirs in clients)
+
+
+def _port_of(address: str) -> int:
+    return int(address.rpartition(":")[2], 16)
 
 
 @dataclass(slots=True)

@@ -19,6 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import get_args
 
+from perfuse.diffusion.samplers import RULES
 from perfuse.engine.cost import CostModel
 from perfuse.engine.loop import Engine
 from perfuse.engine.run import Answers, Job
@@ -99,7 +100,7 @@ def _text(rng: random.Random) -> TextRequest:
         suffix=CODE[min(cut + 12, len(CODE)) :] if infill else "",
         length=rng.choice([16, 24, 40]),
         steps=rng.choice([None, 4, 9]),
-        sampler=rng.choice(["auto", "threshold", "low_confidence", "ancestral"]),
+        sampler=rng.choice(["auto", *(rule for rule in RULES if rule != "verified")]),
         temperature=rng.choice([0.0, 0.7, 1.0]),
         guidance=rng.choice([1.0, 1.0, 1.5]),
         seed=rng.randrange(2**31),
@@ -155,7 +156,7 @@ async def _equal_after_kill(cases: Sequence[tuple[str, Request]], models: Sequen
     """How many answers are the same when sent again, eight at a time, while the engine dies under them."""
     with tempfile.TemporaryDirectory(prefix="perfuse-kill-") as folder:
         flags = [part for model in models for part in ("--model", str(model))]
-        with serving(Path(folder) / "data", *flags) as server:
+        with serving(Path(folder) / "data", "--max-backlog-seconds", "600", *flags) as server:
             await server.ready()
             posts = [body_of(*case) for case in cases]
             before = await _answers(server, posts)

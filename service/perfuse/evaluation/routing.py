@@ -83,7 +83,7 @@ def found_domains(vectors: Vectors, labels: npt.NDArray[np.int64], reach: float,
         raise InvalidRequest(f"{len(vectors)} items of feedback make no cluster of at least {Rules().items}")
     centroids = np.stack([centroid_of(vectors[members == i]) for i in large])
     radii = [
-        radius(vectors[members == i], centre, outsiders=outsiders, leak=LEAK)
+        radius(vectors[members == i], centre, outsiders=outsiders, leak=LEAK, neighbours=vectors[members != i])
         for i, centre in zip(large, centroids, strict=True)
     ]
     taught = [np.bincount(labels[members == i], minlength=int(labels.max()) + 1) for i in large]

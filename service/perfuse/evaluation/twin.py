@@ -11,15 +11,22 @@ from perfuse.models.canvas import given
 from perfuse.models.text import LoadedText
 from perfuse.models.tokenizer import NULL
 
+ROWS = 64
+"""Of a forward at most; the logits of every position take memory."""
+
 
 def complete(model: LoadedText, prompts: Sequence[str], *, limit: int = 128) -> list[tuple[str, int]]:
-    """Text and number of forwards for each prompt; a text ends at its first null or after `limit` tokens.
+    """Text and number of forwards for each prompt; a text ends at its first null or after `limit` tokens."""
+    return continued(model, [given(model.tokenizer.encode(prompt), (), ()) for prompt in prompts], limit=limit)
 
-    All prompts advance together, in batches of equal padded length.
+
+def continued(model: LoadedText, heads: Sequence[Sequence[int]], *, limit: int) -> list[tuple[str, int]]:
+    """Text behind each head and number of forwards; it ends at its first null, after `limit` tokens or with the canvas.
+
+    All rows advance together, in batches of equal padded length.
     """
-    rows = [list(given(model.tokenizer.encode(prompt), (), ())) for prompt in prompts]
-    starts = [len(row) for row in rows]
-    running = set(range(len(rows)))
+    rows = [list(head) for head in heads]
+    running = {i for i, row in enumerate(rows) if len(row) < model.config.limit}
     for _ in range(limit):
         if not running:
             break
@@ -27,11 +34,13 @@ def complete(model: LoadedText, prompts: Sequence[str], *, limit: int = 128) -> 
         groups: dict[object, list[int]] = {}
         for i, call in calls.items():
             groups.setdefault(model.network.key(call), []).append(i)
-        for indices in groups.values():
+        for indices in (group[at : at + ROWS] for group in groups.values() for at in range(0, len(group), ROWS)):
             outputs = model.network.forward([calls[i] for i in indices])
             for i, output in zip(indices, outputs, strict=True):
                 token = int(output["logits"][-1].argmax())
                 rows[i].append(token)
-                if token == NULL:
+                if token == NULL or len(rows[i]) == model.config.limit:
                     running.discard(i)
-    return [(model.tokenizer.decode(row[start:]), len(row) - start) for row, start in zip(rows, starts, strict=True)]
+    return [
+        (model.tokenizer.decode(row[len(head) :]), len(row) - len(head)) for row, head in zip(rows, heads, strict=True)
+    ]

@@ -11,6 +11,7 @@ from perfuse.dispatch.pool import Completed, Pool
 from perfuse.errors import Overloaded, Unavailable
 from perfuse.requests import EmbedRequest, EmbedResult, ScoreRequest, ScoreResult, TextRequest, TextResult
 from perfuse.requests import Request as EngineRequest
+from perfuse.syntax.parsers import TEXT
 from perfuse.wire import Modality
 
 IDLE_PRIORITY = -20
@@ -27,7 +28,7 @@ _U = TypeVar("_U")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request as the learning side repeats it."""
+    """A request as the learning side repeats it; the prompt is as the model read it, language and error said."""
 
     prompt: str
     prefix: str = ""
@@ -58,7 +59,12 @@ class Answerer:
     async def fill(self, asked: Asked, adaptation: str, tenant: str) -> Answer:
         """The text that `adaptation` ("none": the base model, "auto": as a client) gives, most likely tokens only."""
         request = TextRequest(
-            prompt=asked.prompt, prefix=asked.prefix, suffix=asked.suffix, adaptation=adaptation, reproducible=True
+            prompt=asked.prompt,
+            prefix=asked.prefix,
+            suffix=asked.suffix,
+            adaptation=adaptation,
+            language=TEXT,
+            reproducible=True,
         )
         done = await self._ask("text", request, tenant)
         assert isinstance(done.result, TextResult)
@@ -105,12 +111,23 @@ class Answerer:
 
 
 async def each(items: Sequence[_T], work: Callable[[_T], Awaitable[_U]]) -> list[_U]:
-    """`work` on all items at once, results in order; the first failure cancels the rest and is raised."""
+    """`work` on all items at once, results in order; a failure cancels the rest and is raised.
+
+    A cancellation goes before failures. `asyncio.TaskGroup` has it the other way round before Python 3.13: who tries
+    again after a failure then never learns of the cancellation.
+    """
+    tasks = [asyncio.create_task(_run(work, item)) for item in items]
+    if not tasks:
+        return []
     try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_run(work, item)) for item in items]
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from None
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        failures = [error for task in tasks if not task.cancelled() and (error := task.exception())]
+    if failures:
+        raise failures[0]
     return [task.result() for task in tasks]
 
 

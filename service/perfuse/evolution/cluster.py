@@ -76,12 +76,19 @@ def cluster(vectors: Vectors, reach: float, known: Sequence[Cluster] = ()) -> Cl
 
 
 def radius(
-    vectors: Vectors, centroid: Vectors, *, share: float = 0.95, outsiders: Vectors | None = None, leak: float = 0.01
+    vectors: Vectors,
+    centroid: Vectors,
+    *,
+    share: float = 0.95,
+    outsiders: Vectors | None = None,
+    leak: float = 0.01,
+    neighbours: Vectors | None = None,
 ) -> float:
     """Cosine distance from `centroid` within which requests belong to its members.
 
     Alone, the members decide: a `share` of them lies within. With outsiders, at most a share `leak` of these does, and
-    where the members end before the outsiders begin, the radius lies in the middle between them.
+    where the members end before the outsiders begin, the radius lies in the middle between them. Neighbours draw it
+    in to the middle between members and them, but never into the members: clusters of one family may touch.
 
     Args:
         vectors: `[n, width]`, the members; at least one.
@@ -89,17 +96,26 @@ def radius(
         share: of the members; an order statistic, so it holds on the members exactly.
         outsiders: `[m, width]`, requests that do not belong, such as the base model's own tasks.
         leak: of the outsiders.
+        neighbours: `[k, width]`, requests of other clusters, which may be too few to be trained for.
     """
     inside = np.sort(_distances(vectors, centroid))
     end = float(inside[min(math.ceil(share * len(inside)), len(inside)) - 1])
-    if outsiders is None or len(outsiders) == 0:
-        return end
-    outside = np.sort(_distances(outsiders, centroid))
+    beginning = _beginning(outsiders, centroid, leak)
+    if beginning is None or beginning < end:
+        return end if beginning is None else beginning
+    nearest = _beginning(neighbours, centroid, leak)
+    if nearest is not None:
+        beginning = min(beginning, max(nearest, end))
+    return (end + beginning) / 2
+
+
+def _beginning(others: Vectors | None, centroid: Vectors, leak: float) -> float | None:
+    """Distance below which a share `leak` of `others` lies; None where there are too few to say."""
+    if others is None:
+        return None
+    outside = np.sort(_distances(others, centroid))
     allowed = math.floor(leak * len(outside))
-    if allowed >= len(outside):
-        return end
-    beginning = float(np.nextafter(outside[allowed], np.float32(-1)))
-    return beginning if beginning < end else (end + beginning) / 2
+    return float(np.nextafter(outside[allowed], np.float32(-1))) if allowed < len(outside) else None
 
 
 def assign(vectors: Vectors, clusters: Sequence[Cluster]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:

@@ -92,7 +92,8 @@ def curate(rows: Iterable[Feedback], rules: Rules | None = None, revocations: It
 
     A row's verifier decides alone. Where there is none, sources vote: a text is good for a request when at least
     `quorum` more sources say so than say the opposite, and bad likewise; a correction is a vote for itself and against
-    the output. Verifiers that contradict each other decide nothing.
+    the output. Verifiers that contradict each other decide nothing. An empty output, which is also what is left of a
+    withdrawn one, is neither good nor bad.
     """
     limits = rules or Rules()
     every = sorted(rows, key=lambda row: row.id)
@@ -173,7 +174,10 @@ def _claims(row: Feedback) -> tuple[list[_Claim], str]:
         return _verified_claims(row)
     if row.correction is not None:
         claims = [_claim(row, row.correction, good=True)]
-        return (claims if row.correction == row.output else [*claims, _claim(row, row.output, good=False)]), ""
+        unlike = row.output not in {"", row.correction}
+        return ([*claims, _claim(row, row.output, good=False)] if unlike else claims), ""
+    if not row.output:
+        return [], "the answer it is about is empty or was withdrawn"
     if not row.reward:
         return [], "it says neither good nor bad"
     return [_claim(row, row.output, good=row.reward > 0, weight=min(abs(row.reward), 1.0))], ""
@@ -185,7 +189,7 @@ def _verified_claims(row: Feedback) -> tuple[list[_Claim], str]:
     claims = []
     if row.correction is not None and row.correction_passed:
         claims.append(_claim(row, row.correction, good=True, verified=True))
-    if row.output_passed is not None and row.output != row.correction:
+    if row.output_passed is not None and row.output not in {"", row.correction}:
         claims.append(_claim(row, row.output, good=row.output_passed, verified=True))
     return claims, "" if claims else "its verifier could not judge"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -15,7 +15,7 @@ from perfuse.evolution import memory, shown
 from perfuse.evolution.learned import Learned
 from perfuse.evolution.promote import get, promote, roll_back, start_canary, withdraw
 from perfuse.evolution.rebuild import rebuild
-from perfuse.evolution.revoke import purge, revoke
+from perfuse.evolution.revoke import purge, revoke, withdrawn
 from perfuse.evolution.totals import totals
 from perfuse.orders import Body
 from perfuse.store.aliases import current
@@ -28,6 +28,7 @@ PROMOTED = "promoted by an administrator"
 ROLLED_BACK = "rolled back by an administrator"
 
 Embed = Callable[[Sequence[str]], Awaitable[list[bytes]]]
+Forget = Callable[[Collection[str]], Awaitable[int]]
 _T = TypeVar("_T")
 
 
@@ -37,6 +38,8 @@ class Desk:
     Args:
         learned: the owner's store.
         kit: of the base model that is served.
+        forget: removes from the queue what these adaptations answered, and the bytes of what it no longer holds; gives
+            how many records there were.
         embed: vectors of prompts by the kit's embedder, as little-endian float32.
         status: what `Status` is answered with, by tenant; runs in a thread.
         wake: told that there may be new jobs.
@@ -50,6 +53,7 @@ class Desk:
         learned: Learned,
         kit: Kit,
         *,
+        forget: Forget,
         embed: Embed,
         status: Callable[[str], Body],
         wake: Callable[[], None],
@@ -58,6 +62,7 @@ class Desk:
     ) -> None:
         self._learned = learned
         self._kit = kit
+        self._forget = forget
         self._embed = embed
         self._status = status
         self._wake = wake
@@ -88,7 +93,7 @@ class Desk:
             case orders.Rebuild():
                 return await self._making_jobs(lambda: self._rebuild(order))
             case orders.Purge():
-                return await self._step(self._purge)
+                return await self._purge()
             case orders.PutMemory():
                 return await self._remember(order)
             case orders.GetMemory():
@@ -189,8 +194,13 @@ class Desk:
         jobs = rebuild(self._learned, order.tenant, self._kit.base, order.cluster, self._clock())
         return {"jobs": [job.id for job in jobs]}
 
-    def _purge(self) -> Body:
-        """Blobs that serve no more, then the store's own files: no byte of a removed row is left in them."""
+    async def _purge(self) -> Body:
+        """Blobs that serve no more, then the files of store and queue: no byte of what was removed is left in them."""
+        unfit = await self._step(lambda: withdrawn(self._learned.store.snapshot()))
+        records = await self._forget(unfit)
+        return {**await self._step(self._purge_store), "records": records}
+
+    def _purge_store(self) -> Body:
         blobs = purge(self._learned)
         done = self._learned.store.compact(forget=True)
         return {"blobs": blobs, "bytes_freed": max(done.bytes_before - done.bytes_after, 0)}

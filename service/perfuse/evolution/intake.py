@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import msgspec
 
+from perfuse import logging, plugins
 from perfuse.errors import InvalidRequest
 from perfuse.evolution.schema import conforms
+from perfuse.requests import Refinement
 from perfuse.sandbox import Case, Task, run_many
 from perfuse.store.learning import Feedback
-from perfuse.wire import FeedbackItem, JsonSchema, PythonTests
+from perfuse.syntax.refinement import shown
+from perfuse.wire import FeedbackItem, Installed, JsonSchema, PythonTests, Verifier
+
+_log = logging.get(__name__)
 
 SECONDS = 4.0
 """Time for all cases of one verifier."""
@@ -23,6 +28,8 @@ class _Request(msgspec.Struct):
     prompt: str = ""
     prefix: str = ""
     suffix: str = ""
+    language: str = "python"
+    refine: Refinement | None = None
 
 
 class _Output(msgspec.Struct):
@@ -33,7 +40,7 @@ class _Result(msgspec.Struct):
     outputs: list[_Output]
 
 
-_verifiers: msgspec.json.Decoder[PythonTests | JsonSchema] = msgspec.json.Decoder(PythonTests | JsonSchema)
+_verifiers: msgspec.json.Decoder[Verifier] = msgspec.json.Decoder(Verifier)
 
 
 def row_of(identity: str, item: FeedbackItem) -> Feedback:
@@ -50,6 +57,7 @@ def row_of(identity: str, item: FeedbackItem) -> Feedback:
     result = msgspec.json.decode(item.result, type=_Result)
     if item.output >= len(result.outputs):
         raise InvalidRequest(f"expected feedback about one of {len(result.outputs)} outputs; got output {item.output}")
+    read = shown(request.prompt, request.language, request.refine, request.prefix, request.suffix)
     return Feedback(
         id=identity,
         tenant=item.tenant,
@@ -57,9 +65,9 @@ def row_of(identity: str, item: FeedbackItem) -> Feedback:
         source=item.source,
         received=item.received,
         model=item.model,
-        prompt=request.prompt,
-        prefix=request.prefix,
-        suffix=request.suffix,
+        prompt=read.prompt,
+        prefix=read.prefix,
+        suffix=read.suffix,
         output=result.outputs[item.output].text,
         adaptations=item.adaptations,
         correction=item.correction,
@@ -85,14 +93,29 @@ def verify(rows: Sequence[Feedback], *, parallel: int = 2) -> list[Feedback]:
     verifiers = {row.id: _verifiers.decode(row.verifier) for row in rows if row.verifier}
     tasks = [(each, task) for each in texts if (task := _task(verifiers[each[0]], each[1])) is not None]
     verdicts = run_many((task for _, task in tasks), parallel=parallel)
-    passed = {each: verdict.passed for (each, _), verdict in zip(tasks, verdicts, strict=True)}
+    passed: dict[tuple[str, str], bool | None] = {
+        each: verdict.passed for (each, _), verdict in zip(tasks, verdicts, strict=True)
+    }
     for each in texts:
-        if isinstance(verifier := verifiers[each[0]], JsonSchema):
-            passed[each] = conforms(each[1], verifier.schema)
+        match verifiers[each[0]]:
+            case JsonSchema() as verifier:
+                passed[each] = conforms(each[1], verifier.schema)
+            case Installed() as verifier:
+                passed[each] = _installed(verifier, each[1])
     return [_judged(row, passed) for row in rows]
 
 
-def _judged(row: Feedback, passed: dict[tuple[str, str], bool]) -> Feedback:
+def _installed(verifier: Installed, text: str) -> bool | None:
+    """What a function of another package says; None, which is no verdict, where it fails or is not there any more."""
+    try:
+        said = plugins.verifier(verifier.name)(text, verifier.arguments)
+    except Exception as error:  # noqa: BLE001  # somebody else's code: its fault must not end the taking of feedback
+        _log.warning("verifier_failed", verifier=verifier.name, reason=f"{type(error).__name__}: {error}")
+        return None
+    return bool(said)
+
+
+def _judged(row: Feedback, passed: Mapping[tuple[str, str], bool | None]) -> Feedback:
     if not row.verifier:
         return row
     correction = None if row.correction is None else passed[row.id, row.correction]
@@ -110,8 +133,8 @@ def _texts(row: Feedback) -> Iterable[str]:
     return dict.fromkeys([row.output] if row.correction is None else [row.output, row.correction])
 
 
-def _task(verifier: PythonTests | JsonSchema, text: str) -> Task | None:
-    if isinstance(verifier, JsonSchema):
+def _task(verifier: Verifier, text: str) -> Task | None:
+    if not isinstance(verifier, PythonTests):
         return None
     cases = [Case(case.args, case.expected, case.raises) for case in verifier.cases]
     return Task(text, verifier.entry_point, cases, seconds=SECONDS)

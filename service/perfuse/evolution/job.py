@@ -16,7 +16,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from perfuse import logging
+from perfuse.adaptation.whitening import Vectors
 from perfuse.errors import PerfuseError, WrongState
 from perfuse.evolution import training
 from perfuse.evolution.answers import Answerer, Asked, each
@@ -210,6 +213,17 @@ class Workshop:
         found = [FEEDBACK.get(snapshot, identity) for identity in job.feedback]
         return {row.id: row for row in found if row is not None}
 
+    def _elsewhere(self, job: Job, width: int) -> Vectors:
+        """Vectors `[n, width]` of what the tenant asks in other clusters."""
+        rows = FEEDBACK.scan(self._learned.store.snapshot())
+        others = [
+            row
+            for row in rows
+            if (row.tenant, row.embedder) == (job.tenant, self._kit.embedder.hash)
+            and row.cluster not in ("", job.cluster)
+        ]
+        return vectors_of(others) if others else np.empty((0, width), np.float32)
+
     def _lessons(self, rows: Mapping[str, Feedback]) -> Lessons:
         revocations = REVOCATIONS.scan(self._learned.store.snapshot())
         return lessons_of(curate(rows.values(), self._plan.curation, revocations).examples, rows)
@@ -260,7 +274,13 @@ class Workshop:
                 state="candidate",
                 reason="",
                 centroid=tuple(float(x) for x in centroid),
-                radius=radius(members, centroid, outsiders=self._reference.replayed_vectors, leak=LEAK),
+                radius=radius(
+                    members,
+                    centroid,
+                    outsiders=self._reference.replayed_vectors,
+                    leak=LEAK,
+                    neighbours=self._elsewhere(job, members.shape[1]),
+                ),
                 created=now,
                 changed=now,
             ),

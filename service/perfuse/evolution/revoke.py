@@ -26,6 +26,7 @@ from perfuse.store.learning import (
     REVOCATIONS,
     Adaptation,
     Alias,
+    Feedback,
     Job,
     Revocation,
     alias_key,
@@ -66,8 +67,9 @@ def revoke(learned: Learned, tenant: str, source: str, now: float, rules: Rules 
 
     def decide(snapshot: Snapshot) -> tuple[Taken, Sequence[Change]]:
         every = ADAPTATIONS.scan(snapshot, {"tenant": tenant})
-        changes, retired = _retiring(learned, snapshot, tenant, every, made_of(every, source), reason, now)
-        gone, left, withdrawing = _withdrawing(snapshot, revoked, rules)
+        unfit = made_of(every, source)
+        changes, retired = _retiring(learned, snapshot, tenant, every, unfit, reason, now)
+        gone, left, withdrawing = _withdrawing(snapshot, revoked, unfit, rules)
         stopped = [
             replace(job, state="cancelled", reason=reason, changed=now)
             for job in JOBS.scan(snapshot, {"tenant": tenant})
@@ -106,6 +108,23 @@ def made_of(every: Iterable[Adaptation], source: str) -> set[str]:
     while grown := {a.id for a in found.values() if a.parent in tainted} - tainted:
         tainted |= grown
     return tainted
+
+
+def withdrawn(snapshot: Snapshot, tenant: str | None = None) -> set[str]:
+    """Ids of the adaptations that were made of a source which was revoked later: what they wrote may be its words."""
+    matching = {} if tenant is None else {"tenant": tenant}
+    revocations = REVOCATIONS.scan(snapshot, matching)
+    every = ADAPTATIONS.scan(snapshot, matching) if revocations else []
+    found: set[str] = set()
+    for revoked in revocations:
+        theirs = (a for a in every if a.tenant == revoked.tenant and a.created <= revoked.at)
+        found |= made_of(theirs, revoked.source)
+    return found
+
+
+def without_answer(row: Feedback) -> Feedback:
+    """The row without the answer that it is about, and without what its verifier said of that."""
+    return replace(row, output="", output_passed=None)
 
 
 def purge(learned: Learned) -> list[str]:
@@ -162,22 +181,29 @@ def _without(
 
 
 def _withdrawing(
-    snapshot: Snapshot, revoked: Revocation, rules: Rules | None
+    snapshot: Snapshot, revoked: Revocation, unfit: set[str], rules: Rules | None
 ) -> tuple[list[str], dict[str, list[str]], list[Change]]:
     """Ids of the source's feedback, curated ids left by cluster, and the changes that remove and relabel rows.
 
+    What the unfit adaptations answered is taken out of the feedback that others gave on it; their corrections stay.
     A label can change only where the source had a say: about the same requests. There the rest is curated again.
     """
     rows = _listed(snapshot, revoked.tenant)
     gone = [row.id for row in rows if row.source == revoked.source]
-    touched = {row.request for row in rows if row.source == revoked.source}
-    near = [row for row in rows if row.request in touched and row.source != revoked.source and row.counts]
+    others = [row for row in rows if row.source != revoked.source]
+    answered = {row.id for row in others if not unfit.isdisjoint(row.adaptations)}
+    touched = {row.request for row in rows if row.source == revoked.source or row.id in answered}
+    near = [row for row in others if row.id in answered or (row.request in touched and row.counts)]
     before = [found for row in near if (found := FEEDBACK.get(snapshot, row.id)) is not None]
-    after = {row.id: row for row in curate(before, rules, REVOCATIONS.scan(snapshot, {"tenant": revoked.tenant})).rows}
+    after = {row.id: without_answer(row) if row.id in answered else row for row in before}
+    counting = {row.id for row in near if row.counts}
+    earlier = REVOCATIONS.scan(snapshot, {"tenant": revoked.tenant})
+    curated = curate((row for row in after.values() if row.id in counting), rules, earlier)
+    after |= {row.id: row for row in curated.rows}
     changes: list[Change] = [FEEDBACK.drop(gone)] if gone else []
     if changed := [after[row.id] for row in before if row != after[row.id]]:
         changes.append(FEEDBACK.put(*changed))
-    states = {row.id: row.state for row in rows if row.source != revoked.source}
+    states = {row.id: row.state for row in others}
     states |= {row.id: row.state for row in changed}
     return gone, _curated(rows, states), changes
 
@@ -189,6 +215,7 @@ class _Listed(NamedTuple):
     source: str
     state: str
     cluster: str
+    adaptations: tuple[str, ...]
     request: tuple[str, str, str]
 
     @property
@@ -197,12 +224,12 @@ class _Listed(NamedTuple):
 
 
 def _listed(snapshot: Snapshot, tenant: str) -> list[_Listed]:
-    columns = ("id", "source", "state", "cluster", "prompt", "prefix", "suffix")
+    columns = ("id", "source", "state", "cluster", "adaptations", "prompt", "prefix", "suffix")
     table = snapshot.scan(FEEDBACK.spec, {"tenant": tenant}, columns)
     every = zip(*(table.column(name).to_pylist() for name in columns), strict=True)
     return [
-        _Listed(identity, source, state, cluster, tuple(request))
-        for identity, source, state, cluster, *request in every
+        _Listed(identity, source, state, cluster, tuple(adaptations), (prompt, prefix, suffix))
+        for identity, source, state, cluster, adaptations, prompt, prefix, suffix in every
     ]
 
 

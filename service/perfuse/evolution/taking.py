@@ -17,6 +17,7 @@ from perfuse import logging
 from perfuse.errors import InvalidRequest, SandboxUnavailable
 from perfuse.evolution.intake import row_of, verify
 from perfuse.evolution.learned import Learned
+from perfuse.evolution.revoke import withdrawn, without_answer
 from perfuse.queue.inbox import Inbox, InboxUnavailable, Lease, LeaseLost
 from perfuse.sandbox import availability
 from perfuse.store.learning import FEEDBACK, REVOCATIONS, Feedback, alias_key
@@ -103,6 +104,7 @@ class Taking:
         judged: list[Feedback] = []
         for start in range(0, len(rows), VERIFIED_TOGETHER):
             judged += await asyncio.to_thread(verify, rows[start : start + VERIFIED_TOGETHER])
+        judged = self._without_withdrawn(judged)
         if judged:
             await asyncio.to_thread(self._learned.store.commit, [FEEDBACK.put(*judged)])
             self.taken += len(judged)
@@ -111,6 +113,14 @@ class Taking:
                 await self._inbox.ack(lease)
             except LeaseLost:
                 _log.debug("lease_lost", item=lease.id)
+
+    def _without_withdrawn(self, rows: Sequence[Feedback]) -> list[Feedback]:
+        """The rows without answers that repeat a source which was revoked meanwhile."""
+        snapshot = self._learned.store.snapshot()
+        unfit = {tenant: withdrawn(snapshot, tenant) for tenant in {row.tenant for row in rows if row.adaptations}}
+        return [
+            row if unfit.get(row.tenant, set()).isdisjoint(row.adaptations) else without_answer(row) for row in rows
+        ]
 
     def _revoked(self, row: Feedback) -> bool:
         found = REVOCATIONS.get(self._learned.store.snapshot(), alias_key(row.tenant, row.source))

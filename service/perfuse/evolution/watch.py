@@ -2,7 +2,7 @@
 
 A live row tells which requests come; both models answer it through the engines and its verifier judges both, so each
 row is a pair whoever had answered the client. Outcomes are kept in a file per canary, keyed by row, so a crash counts
-none twice.
+none twice. A canary whose requests were gathered into another cluster ends undecided.
 """
 
 from __future__ import annotations
@@ -57,7 +57,13 @@ class Watch:
         ended = 0
         for alias in ALIASES.scan(snapshot):
             if alias.canary is not None:
-                ended += await self._compare(snapshot, alias, get(snapshot, alias.canary))
+                canary = get(snapshot, alias.canary)
+                if (reason := await asyncio.to_thread(_stranded, snapshot, canary)) is not None:
+                    _log.info("canary", adaptation=canary.id, verdict="stranded", figures=reason)
+                    await asyncio.to_thread(withdraw, self._learned, canary.id, reason, time.time())
+                    ended += 1
+                else:
+                    ended += await self._compare(snapshot, alias, canary)
         return ended
 
     async def _compare(self, snapshot: Snapshot, alias: Alias, canary: Adaptation) -> bool:
@@ -89,6 +95,15 @@ class Watch:
         else:
             withdraw(self._learned, canary.id, f"{said.replace('_', ' ')}: {figures}", time.time())
         return True
+
+
+def _stranded(snapshot: Snapshot, canary: Adaptation) -> str | None:
+    """Why no row would ever decide about a canary, as most of what it was taught has moved away. None: it stays."""
+    taught = [row for identity in canary.feedback if (row := FEEDBACK.get(snapshot, identity)) is not None]
+    left = sum(row.cluster == canary.cluster for row in taught)
+    if 2 * left >= len(taught):
+        return None
+    return f"{len(taught) - left} of the {len(taught)} requests it was taught belong to another cluster now"
 
 
 def _live(snapshot: Snapshot, canary: Adaptation) -> list[Feedback]:

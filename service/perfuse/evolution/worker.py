@@ -11,6 +11,7 @@ import math
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -34,8 +35,10 @@ from perfuse.evolution.revoke import retire_foreign
 from perfuse.evolution.sorting import Sorting
 from perfuse.evolution.status import report
 from perfuse.evolution.taking import Taking
+from perfuse.evolution.tidy import tidy
 from perfuse.evolution.watch import Watch
 from perfuse.queue import inbox as inboxes
+from perfuse.queue.forgetting import forget
 from perfuse.queue.inbox import Inbox
 from perfuse.store.kit import Kit, find_kit
 from perfuse.store.learning import ADAPTATIONS, JOBS, Job
@@ -102,6 +105,7 @@ class Worker:
         return Desk(
             self._learned,
             self._kit,
+            forget=partial(forget, self._settings.queue, self._settings.data_dir),
             embed=self._answerer.embed_now,
             status=self.status,
             wake=self.wake,
@@ -121,6 +125,7 @@ class Worker:
             group.create_task(self._take())
             group.create_task(self._learn(group))
             group.create_task(self._prepare())
+            group.create_task(tidy(self._learned.store))
 
     async def _take(self) -> None:
         while True:

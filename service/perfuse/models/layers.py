@@ -36,7 +36,8 @@ class Linear(nn.Module):
         """Maps `[B, ..., inputs]` to `[B, ..., outputs]`; rows that no adaptation names are those of the bare layer."""
         y = functional.linear(x, self.weight, self.bias)
         for one in adapted:
-            y[one.rows] += functional.linear(functional.linear(x[one.rows], one.down), one.up * one.scale)
+            small = functional.linear(x[one.rows], one.down).flatten(0, -2)
+            y[one.rows].flatten(0, -2).addmm_(small, one.up.T, alpha=one.scale)
         return y
 
 

@@ -48,10 +48,19 @@ class Adaptation:
         """How many numbers it holds."""
         return sum(a.numel() + b.numel() for block in self.blocks for a, b in block.values())
 
+    @property
+    def scale(self) -> float:
+        """What `B (A x)` is multiplied by."""
+        return self.alpha / math.sqrt(self.rank)
+
+    def scaled(self) -> Adaptation:
+        """The same with the scale in B, which is a twelfth of a lone row's adapted layer cheaper."""
+        blocks = tuple({name: (a, b * self.scale) for name, (a, b) in block.items()} for block in self.blocks)
+        return Adaptation(self.id, self.rank, math.sqrt(self.rank), blocks)
+
     def on(self, rows: slice) -> list[dict[str, LowRank]]:
         """Its layers for these rows of a batch, by block."""
-        scale = self.alpha / math.sqrt(self.rank)
-        return [{name: LowRank(rows, a, b, scale) for name, (a, b) in block.items()} for block in self.blocks]
+        return [{name: LowRank(rows, a, b, self.scale) for name, (a, b) in block.items()} for block in self.blocks]
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Adaptation:
         """The same on another device or in another dtype."""

@@ -81,6 +81,18 @@ class TextTokenizer:
         """Ids of each text."""
         return [e.ids for e in self._inner.encode_batch(list(texts), add_special_tokens=False)]
 
+    def pieces(self) -> list[bytes]:
+        """What each id says, as bytes; nothing for marks.
+
+        Byte-level BPE writes a byte as one printable character: itself where it is one, else the next from U+0100 on.
+        Source: GPT-2's `bytes_to_unicode`.
+        """
+        printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+        others = [byte for byte in range(256) if byte not in set(printable)]
+        signs = {chr(byte): byte for byte in printable} | {chr(0x100 + i): byte for i, byte in enumerate(others)}
+        words = [self._inner.id_to_token(i) or "" for i in range(self.size)]
+        return [b"" if i < len(MARKS) else bytes(signs[sign] for sign in word) for i, word in enumerate(words)]
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids` without marks; bytes that are not UTF-8 become U+FFFD."""
         return self._inner.decode(said(ids), skip_special_tokens=False)

@@ -15,6 +15,8 @@ from safetensors import safe_open
 from perfuse.adaptation.embedding import Encoder, read_whitening
 from perfuse.adaptation.residency import Residency
 from perfuse.adaptation.router import Router
+from perfuse.adaptation.uncertainty import UncertaintyEstimator, read_calibration
+from perfuse.adaptation.whitening import Whitening
 from perfuse.errors import CheckpointError, ConfigError
 from perfuse.models.planner import Planner, load_planner
 from perfuse.models.precision import name_of, pick_dtype
@@ -105,12 +107,13 @@ def load(folders: Sequence[Path] = (), device: str = "auto", dtype: str = "auto"
         kind = architecture(folder)
         if kind == "unified-text":
             read = load_text(folder, where, dtype)
-            router = None
+            router, estimator = None, None
             if (kit := read_kit(folder)) is not None:
                 encoder = encoders[read.config.name] = _encoder(kit, read)
                 router = None if store is None else _router(kit, encoder, read, store, where, dtype)
+                estimator = estimator_of(kit, encoder.whitening)
             config = read.config
-            texts[config.name] = TextModel(read.network, read.tokenizer, config.limit, config.length, router)
+            texts[config.name] = TextModel(read.network, read.tokenizer, config.limit, config.length, router, estimator)
             models.append(LoadedModel(read.network.name, "text", read.parameters, computing, read.config.limit))
         elif kind == "planner":
             planner = load_planner(folder, where)
@@ -137,6 +140,12 @@ def _encoder(kit: Kit, read: LoadedText) -> Encoder:
             hint="make it again with `perfuse train kit`",
         )
     return Encoder(read.network, read.tokenizer, whitening, kit.embedder)
+
+
+def estimator_of(kit: Kit, whitening: Whitening) -> UncertaintyEstimator | None:
+    """What says how sure the model of a kit is; None where it has no calibration. Raises CheckpointError."""
+    calibration = read_calibration(kit.folder, kit.base, whitening)
+    return None if calibration is None else UncertaintyEstimator(calibration)
 
 
 def _router(kit: Kit, encoder: Encoder, read: LoadedText, store: Path, device: str, dtype: str) -> Router:

@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import get_args
 
 import torch
-from torch import Tensor
 
-from perfuse.adaptation.router import Router
-from perfuse.diffusion.guidance import guided
-from perfuse.diffusion.samplers import DiscreteSampler, Rule
-from perfuse.errors import CanvasTooLong, DeadlineExceeded, InvalidRequest, NothingToFill, UnknownModel
-from perfuse.models.call import Call, Network
+from perfuse._native import Structure
+from perfuse.adaptation.embedding import HIDDEN
+from perfuse.adaptation.signals import Trace
+from perfuse.constraints.structures import Structures
+from perfuse.errors import CanvasTooLong, CanvasTooShort, DeadlineExceeded, InvalidRequest, NothingToFill, UnknownModel
+from perfuse.models.call import LOGITS, Call
 from perfuse.models.canvas import Canvas, lay_out, partial_text, settled_text
-from perfuse.models.lora import Adaptation
-from perfuse.models.tokenizer import MASK, NULL, TextTokenizer, said
-from perfuse.pipelines import adapted
+from perfuse.models.tokenizer import MASK, NULL, said
+from perfuse.pipelines import adapted, sampling
 from perfuse.pipelines.contract import Demand, Run
-from perfuse.pipelines.filling import Fill, inputs, take, view
-from perfuse.requests import FinishReason, TextOutput, TextRequest, TextResult
+from perfuse.pipelines.filling import Fill
+from perfuse.pipelines.repair import Patch, Text, checked, repair
+from perfuse.pipelines.stepping import Task, TextModel, advance, heads_of
+from perfuse.pipelines.structured import complete
+from perfuse.requests import (
+    AUTO,
+    FinishReason,
+    RefinedWidth,
+    SyntaxMode,
+    SyntaxProblem,
+    TextOutput,
+    TextRequest,
+    TextResult,
+)
+from perfuse.syntax.parsers import languages
+from perfuse.syntax.refinement import Shown, shown
+
+__all__ = ["TextModel", "TextPipeline", "named"]
 
 ENTROPY_BOUND = 0.1
 """Nats committed per forward: .93 pass@1 at 5 forwards, .95 at 69 one by one (measured with 5 M parameters)."""
@@ -32,47 +47,9 @@ MOST_OUTPUTS = 16
 MOST_STEPS = 4096
 MOST_TEMPERATURE = 10.0
 MOST_GUIDANCE = 20.0
-LANGUAGES = ("python",)
+MODES = get_args(SyntaxMode)
+WIDTHS = get_args(RefinedWidth)
 _HOLE = re.compile(r"<mask(?::(\d{1,6}))?>")
-
-
-@dataclass(frozen=True, slots=True)
-class TextModel:
-    """A network with its tokenizer.
-
-    Attributes:
-        limit: longest canvas in tokens.
-        length: tokens of the span if a request does not say.
-        router: finds what was learned for a request; None where nothing can be.
-    """
-
-    network: Network
-    tokenizer: TextTokenizer
-    limit: int
-    length: int
-    router: Router | None = None
-
-    @property
-    def name(self) -> str:
-        """`model@version`."""
-        return self.network.name
-
-
-@dataclass(frozen=True, slots=True)
-class _Task:
-    """What all steps of a request have in common.
-
-    Attributes:
-        heads: what stands before the span, with the prompt and, where there is guidance, without it.
-        most: steps.
-    """
-
-    model: TextModel
-    request: TextRequest
-    sampler: DiscreteSampler
-    heads: tuple[Tensor, ...]
-    adaptation: Adaptation | None
-    most: int
 
 
 class TextPipeline:
@@ -83,6 +60,7 @@ class TextPipeline:
         window: masked tokens a step works on.
         bound: nats of entropy a step of "entropy" may commit.
         draft_bound: nats of entropy up to which "verified" drafts.
+        observe: told how each output came to be: what a calibration is made from.
     """
 
     def __init__(
@@ -92,87 +70,77 @@ class TextPipeline:
         window: int = WINDOW,
         bound: float = ENTROPY_BOUND,
         draft_bound: float = DRAFT_BOUND,
+        observe: Callable[[Trace], None] | None = None,
     ) -> None:
         self._models = dict(models)
+        self._structures = {model.name: Structures(model.tokenizer) for model in models.values()}
+        self._pieces = {model.name: model.tokenizer.pieces() for model in models.values()}
         self._window, self._bound, self._draft_bound = window, bound, draft_bound
+        self._observe = observe
 
     def estimate(self, request: TextRequest) -> Sequence[Demand]:
-        """See `Pipeline.estimate`. Raises InvalidRequest, CanvasTooLong, NothingToFill, UnknownModel."""
+        """See `Pipeline.estimate`.
+
+        Raises:
+            InvalidRequest: a field is out of range, or nothing satisfies the schema or pattern.
+            CanvasTooLong, CanvasTooShort, NothingToFill, UnknownModel, UnsupportedConstraint, ConstraintTooLarge: see
+                their own words.
+        """
         _check(request)
         model = named(self._models, request.model)
+        given, _ = _parts(request)
+        checked(request, given)
         canvas = self._canvas(model, request)
-        rows = _most_steps(request, canvas) * request.n
+        rows = sampling.most_forwards(request, canvas.length) * request.n
         rows += adapted.calls(model.router, request.adaptation)
-        kind = f"text/{_rule(request)}"
-        demands = [Demand(model.network, _typical(model, canvas), rows, kind)]
+        kind, want = f"text/{sampling.rule_of(request)}", self._want(model)
+        demands = [Demand(model.network, _typical(model, canvas, want), rows, kind)]
         if request.guidance != 1.0:
-            bare = self._canvas(model, replace(request, prompt=""))
-            demands.append(Demand(model.network, _typical(model, bare), rows, kind))
+            bare = self._canvas(model, request, prompted=False)
+            demands.append(Demand(model.network, _typical(model, bare, want), rows, kind))
         return demands
 
     async def run(self, request: TextRequest, run: Run) -> TextResult:
         """See `Pipeline.run`."""
         model = named(self._models, request.model)
         canvas = self._canvas(model, request)
-        shown = [canvas] if request.guidance == 1.0 else [canvas, self._canvas(model, replace(request, prompt=""))]
-        heads = tuple(torch.tensor(one.ids[: one.start]) for one in shown)
-        learned = await adapted.find(model.router, request.adaptation, request.prompt, run)
-        adaptation = None if learned is None else learned.adaptation
-        most = _most_steps(request, canvas)
-        task = _Task(model, request, self._sampler(request), heads, adaptation, most)
+        given, _ = _parts(request)
+        parser, mends = checked(request, given)
+        text = None if parser is None else Text(given, parser, self._pieces[model.name], mends)
+        learned = await adapted.find(model.router, request.adaptation, given.prompt, run)
+        task = Task(
+            model=model,
+            request=request,
+            sampler=sampling.sampler_of(request, self._bound, self._draft_bound),
+            heads=heads_of(model, [given.prompt, ""][: 1 + (request.guidance != 1.0)], given.prefix, given.suffix),
+            adaptation=None if learned is None else learned.adaptation,
+            most=sampling.most_steps(request, canvas.length),
+            window=request.sampler_options.window or self._window,
+            structure=self._structure(model, request),
+            want=self._want(model),
+        )
         fills = [Fill.empty(i, canvas.length) for i in range(request.n)]
-        open_fills = fills
-        for step in range(most):
-            try:
-                await self._step(task, run, open_fills, step)
-            except DeadlineExceeded:
-                if step == 0:
-                    raise
-                break
-            open_fills = [fill for fill in open_fills if bool(fill.masked.any())]
-            first = open_fills[0] if open_fills else fills[0]
-            in_time = run.report(
-                step + 1,
-                min(most, _steps_left(first, step + 1)),
-                canvas=lambda first=first: _preview(model, request, first),
-                settled=lambda: [settled_text(model.tokenizer, fill.tokens.tolist()) for fill in fills],
-            )
-            if not open_fills or not in_time:
-                break
+        if await _filled(task, given, text, run, fills) and text is not None and any(map(text.broken, fills)):
+            await _mended(task, text, run, fills)
+        outputs = tuple(_output(task, given, text, fill) for fill in fills)
+        if self._observe is not None:
+            for fill in fills:
+                self._observe(fill.trace(task.heads[0]))
         return TextResult(
             model=model.name,
-            outputs=tuple(_output(model, request, fill) for fill in fills),
+            outputs=outputs,
             attribution=() if learned is None else (learned.attribution,),
             given_tokens=len(said(canvas.ids[: canvas.start])),
         )
 
-    async def _step(self, task: _Task, run: Run, fills: Sequence[Fill], step: int) -> None:
-        views = [view(fill, task.sampler, self._window, step, task.most) for fill in fills]
-        calls = [
-            Call(task.model.network, inputs(head, fill, seen), adaptation=task.adaptation)
-            for head in task.heads
-            for fill, seen in zip(fills, views, strict=True)
-        ]
-        outputs = await run.forward(*calls)
-        for i, (fill, seen) in enumerate(zip(fills, views, strict=True)):
-            logits = outputs[i]["logits"][len(task.heads[0]) - 1 :]
-            for bare in task.heads[1:]:
-                without = outputs[len(fills) + i]["logits"][len(bare) - 1 :]
-                logits = guided(logits, without, task.request.guidance)
-            take(fill, task.sampler, logits, seen, step, run.uniform)
-            fill.steps += 1
-            fill.forwards += len(task.heads)
-
-    def _sampler(self, request: TextRequest) -> DiscreteSampler:
-        rule = _rule(request)
-        bound = self._draft_bound if rule == "verified" else self._bound
-        return DiscreteSampler(rule, bound=bound, temperature=request.temperature)
-
-    def _canvas(self, model: TextModel, request: TextRequest) -> Canvas:
-        prefix, suffix, asked = _parts(request)
-        prompt, before, after = model.tokenizer.encode_batch([request.prompt, prefix, suffix])
+    def _canvas(self, model: TextModel, request: TextRequest, *, prompted: bool = True) -> Canvas:
+        given, asked = _parts(request)
+        parts = [given.prompt if prompted else "", given.prefix, given.suffix]
+        prompt, before, after = model.tokenizer.encode_batch(parts)
         used = len(prompt) + len(before) + len(after) + 3
-        length = asked if asked is not None else min(model.length, model.limit - used)
+        structure = self._structure(model, request)
+        needed = 0 if structure is None else structure.needed
+        length = asked if asked is not None else min(max(model.length, 2 * needed), model.limit - used)
         if length < 1 or used + length > model.limit:
             raise CanvasTooLong(
                 f"the canvas has {used + max(length, 1)} tokens ({used} given, {max(length, 1)} to fill); "
@@ -180,7 +148,81 @@ class TextPipeline:
                 field="/prompt" if asked is None else "/length",
                 hint="shorten prompt, prefix and suffix, or ask for fewer tokens",
             )
+        if length < needed:
+            raise CanvasTooShort(
+                f"the fill has {length} tokens; the shortest text that is allowed has {needed}",
+                field="/length" if asked is not None else "/prompt",
+                hint=f"ask for a length of {needed} or more" if asked is not None else "shorten what is given",
+            )
         return lay_out(prompt, before, after, length)
+
+    def _want(self, model: TextModel) -> frozenset[str]:
+        return LOGITS if model.estimator is None and self._observe is None else LOGITS | HIDDEN
+
+    def _structure(self, model: TextModel, request: TextRequest) -> Structure | None:
+        return self._structures[model.name].of(request.schema, request.regex)
+
+
+async def _filled(task: Task, given: Shown, text: Text | None, run: Run, fills: Sequence[Fill]) -> bool:
+    """Fills all from masks, and says whether there is time for more."""
+    open_fills = fills
+    for step in range(task.most):
+        try:
+            await advance(run, [(task, fill) for fill in open_fills], step, run.uniform)
+        except DeadlineExceeded:
+            if step == 0:
+                raise
+            return False
+        open_fills = [fill for fill in open_fills if fill.open]
+        first = open_fills[0] if open_fills else fills[0]
+        in_time = run.report(
+            step + 1,
+            min(task.most, _steps_left(first, step + 1)),
+            canvas=lambda first=first: _canvas_text(task, given.prefix, first, given.suffix),
+            settled=lambda: _settled(task, text, fills),
+        )
+        if not in_time:
+            return False
+        if not open_fills:
+            break
+    return True
+
+
+async def _mended(task: Task, text: Text, run: Run, fills: Sequence[Fill]) -> None:
+    """Has the outputs that do not parse written anew in part; at the end all of them are settled."""
+
+    def tell(patches: Sequence[Patch]) -> bool:
+        done = max(fills[patch.index].steps + patch.fill.steps for patch in patches)
+        first = patches[0]
+        return run.report(
+            done,
+            task.most,
+            canvas=lambda: _canvas_text(first.task, first.prefix, first.fill, first.suffix),
+            settled=lambda: _settled(task, text, fills),
+        )
+
+    await repair(task, text, fills, run, tell)
+    done = max(fill.steps for fill in fills)
+    run.report(
+        done,
+        done,
+        canvas=lambda: _canvas_text(task, text.shown.prefix, fills[0], text.shown.suffix),
+        settled=lambda: _settled(task, None, fills),
+    )
+
+
+def _canvas_text(task: Task, prefix: str, fill: Fill, suffix: str) -> str:
+    return prefix + partial_text(task.model.tokenizer, fill.shown().tolist()) + suffix
+
+
+def _settled(task: Task, text: Text | None, fills: Sequence[Fill]) -> list[str]:
+    """How each output will begin; nothing of those that may still be written anew."""
+    return [
+        ""
+        if text is not None and text.mends and (fill.open or text.broken(fill))
+        else settled_text(task.model.tokenizer, fill.lasting().tolist())
+        for fill in fills
+    ]
 
 
 def named(models: Mapping[str, TextModel], asked: str | None) -> TextModel:
@@ -206,6 +248,7 @@ def _check(request: TextRequest) -> None:
         ("length", request.length, 1, 1_000_000),
         ("temperature", request.temperature, 0.0, MOST_TEMPERATURE),
         ("guidance", request.guidance, 0.0, MOST_GUIDANCE),
+        ("guidance_ramp", request.guidance_ramp, 0.0, 1.0),
     )
     for name, value, least, most in ranges:
         if value is not None and not least <= value <= most:
@@ -214,21 +257,43 @@ def _check(request: TextRequest) -> None:
                 field=f"/{name}",
                 hint=f"leave out `{name}` for its default",
             )
-    if request.sampler == "verified" and request.steps is not None:
-        raise InvalidRequest(
-            f"steps is {request.steps} with the sampler 'verified', which takes as many steps as it needs",
-            field="/steps",
-            hint="leave out `steps`, or choose another sampler",
-        )
+    sampling.check(request)
     adapted.check(request.adaptation)
-    if request.language not in LANGUAGES:
-        raise InvalidRequest(
-            f"language {request.language!r} is not served; expected one of {', '.join(LANGUAGES)}", field="/language"
-        )
+    choices: tuple[tuple[str, str, Sequence[str]], ...] = (
+        ("/language", request.language, languages()),
+        ("/syntax", request.syntax, MODES),
+        ("/refine/width", AUTO if request.refine is None else request.refine.width, WIDTHS),
+    )
+    for pointer, said_there, known in choices:
+        if said_there not in known:
+            name = pointer.rpartition("/")[2]
+            raise InvalidRequest(
+                f"{name} {said_there!r} is not served; expected one of {', '.join(known)}", field=pointer
+            )
+    _check_refinement(request)
 
 
-def _parts(request: TextRequest) -> tuple[str, str, int | None]:
-    """Prefix, suffix and the asked length, from the fields or from the template."""
+def _check_refinement(request: TextRequest) -> None:
+    if request.refine is None:
+        return
+    for name in ("prefix", "suffix", "template", "schema", "regex"):
+        if getattr(request, name):
+            raise InvalidRequest(
+                f"refine came together with {name}; the code to be refined is all there is",
+                field=f"/{name}",
+                hint=f"leave out `{name}`",
+            )
+    if not request.refine.code.strip():
+        raise InvalidRequest("the code to be refined is empty", field="/refine/code", hint="leave out `refine`")
+
+
+def _parts(request: TextRequest) -> tuple[Shown, int | None]:
+    """What the model reads and the asked length, from the fields or from the template."""
+    prefix, suffix, length = _sides(request)
+    return shown(request.prompt, request.language, request.refine, prefix, suffix), length
+
+
+def _sides(request: TextRequest) -> tuple[str, str, int | None]:
     if request.template is None:
         return request.prefix, request.suffix, request.length
     if request.prefix or request.suffix:
@@ -257,22 +322,10 @@ def _parts(request: TextRequest) -> tuple[str, str, int | None]:
     return request.template[: hole.start()], request.template[hole.end() :], length
 
 
-def _rule(request: TextRequest) -> Rule:
-    """Verified unless there is a budget of steps, which only the others can keep."""
-    if request.sampler != "auto":
-        return request.sampler
-    return "verified" if request.steps is None else "entropy"
-
-
-def _most_steps(request: TextRequest, canvas: Canvas) -> int:
-    """Each step commits at least one position, so more steps than positions are never needed."""
-    return canvas.length if request.steps is None else min(request.steps, canvas.length)
-
-
-def _typical(model: TextModel, canvas: Canvas) -> Hashable:
+def _typical(model: TextModel, canvas: Canvas, want: frozenset[str]) -> Hashable:
     """Key of a step half-way, when half of the span is in view."""
     shown = canvas.start + -(-canvas.length // 2)
-    return model.network.key(Call(model.network, {"tokens": torch.tensor(canvas.ids[:shown])}))
+    return model.network.key(Call(model.network, {"tokens": torch.tensor(canvas.ids[:shown])}, want))
 
 
 def _steps_left(fill: Fill, done: int) -> int:
@@ -282,25 +335,27 @@ def _steps_left(fill: Fill, done: int) -> int:
     return done + -(-masked * done // max(committed, 1))
 
 
-def _preview(model: TextModel, request: TextRequest, fill: Fill) -> str:
-    prefix, suffix, _ = _parts(request)
-    return prefix + partial_text(model.tokenizer, fill.shown().tolist()) + suffix
-
-
-def _output(model: TextModel, request: TextRequest, fill: Fill) -> TextOutput:
-    ids = fill.tokens.tolist()
-    masked = ids.count(MASK)
+def _output(task: Task, given: Shown, text: Text | None, fill: Fill) -> TextOutput:
     reason: FinishReason = "complete"
-    if masked:
+    if bool(fill.masked.any()):
         reason = "deadline"
-    elif NULL not in ids:
+    elif task.structure is None and not bool((fill.tokens == NULL).any()):
         reason = "length"
-    filled = model.tokenizer.decode([token for token in ids if token != MASK])
-    prefix, suffix, _ = _parts(request)
+    if task.structure is not None:
+        complete(fill)
+    ids = fill.tokens.tolist()
+    filled = task.model.tokenizer.decode([token for token in ids if token != MASK])
+    whole = given.prefix + filled + given.suffix
+    problem = None
+    if text is not None and (faults := text.parser(whole)):
+        problem = SyntaxProblem(message=faults[0].message, line=faults[0].line, column=faults[0].column(whole))
+        reason = "syntax" if reason == "complete" else reason
     end = ids.index(NULL) + 1 if NULL in ids else len(ids)
     settled = max(end - ids[:end].count(MASK), 1)
+    estimator = task.model.estimator if _calibrated(task, given) else None
+    trace = fill.trace(task.heads[0])
     return TextOutput(
-        text=prefix + filled + suffix,
+        text=whole,
         fill=filled,
         finish_reason=reason,
         confidence=float(fill.certainty[:end].sum()) / settled,
@@ -308,4 +363,14 @@ def _output(model: TextModel, request: TextRequest, fill: Fill) -> TextOutput:
         forwards=fill.forwards,
         token_ids=tuple(ids),
         tokens=len(said(ids)),
+        syntax_error=problem,
+        p_correct=None if estimator is None else estimator.p_correct(trace),
+        uncertainty=None if estimator is None else estimator.score(trace),
     )
+
+
+def _calibrated(task: Task, given: Shown) -> bool:
+    """Whether a calibration holds: a sentence for Python alone was given, and the base model answered it freely."""
+    request = task.request
+    asked = request.language == "python" and request.refine is None and not (given.prefix or given.suffix)
+    return asked and task.adaptation is None and task.structure is None

@@ -185,6 +185,10 @@ class Inbox(Protocol):
         """Counts."""
         ...
 
+    async def scrub(self) -> None:
+        """Leave no byte of forgotten items on the disk."""
+        ...
+
     async def close(self) -> None:
         """Finish what waits and let go. May be called twice."""
         ...

@@ -9,15 +9,13 @@ are in the append-only file, as are the attempts (a hash) and the dead (two hash
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from math import ceil
 from typing import cast
 
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from perfuse.errors import ConfigError
@@ -38,7 +36,7 @@ from perfuse.queue.inbox import (
     reused,
 )
 from perfuse.queue.inbox_group import GroupCommit, Outcome
-from perfuse.queue.redis import LOST, persistence_of
+from perfuse.queue.redis import LOST, client_of, persistence_of, rewrite_log, within
 
 _TIMEOUT_SECONDS = 5.0
 _AOF_MILLISECONDS = 3000
@@ -199,12 +197,7 @@ class RedisInbox:
         most_bytes: int = MOST_BYTES,
         prefix: str = "{perfuse}:inbox:",
     ) -> None:
-        self._client: Redis = Redis.from_url(
-            address,
-            socket_connect_timeout=_TIMEOUT_SECONDS,
-            socket_timeout=_TIMEOUT_SECONDS,
-            retry=Retry(NoBackoff(), 0),  # sent twice, an item would be in twice
-        )
+        self._client = client_of(address, _TIMEOUT_SECONDS, retries=0)  # sent twice, an item would be in twice
         self._key_seconds = max(1, ceil(key_seconds))
         self._most_items = most_items
         self._most_bytes = most_bytes
@@ -224,8 +217,9 @@ class RedisInbox:
             InboxUnavailable: the server cannot be reached.
         """
         try:
-            persistence = await persistence_of(self._client)
-            await self._make_group()
+            async with within(_TIMEOUT_SECONDS):
+                persistence = await persistence_of(self._client)
+                await self._make_group()
         except LOST as error:
             raise InboxUnavailable(f"Redis cannot be reached: {error}", retry_after=PAUSE_SECONDS) from None
         self._waits_for_disk = persistence.confirmed
@@ -244,11 +238,8 @@ class RedisInbox:
         return await self._puts.put(put)
 
     async def _write(self, puts: Sequence[Put]) -> Sequence[Outcome]:
-        await self._ready()
-        try:
+        async with self._asking():
             answers = await self._send(puts)
-        except LOST as error:
-            raise self._down(error) from None
         return [self._outcome(put, cast("bytes", answer).decode()) for put, answer in zip(puts, answers, strict=True)]
 
     async def _send(self, puts: Sequence[Put]) -> Sequence[object]:
@@ -321,11 +312,8 @@ class RedisInbox:
 
     async def dead_items(self) -> list[DeadItem]:
         """What was put aside."""
-        await self._ready()
-        try:
+        async with self._asking():
             found = cast("dict[bytes, bytes]", await self._client.hgetall(self._keys[4]))
-        except LOST as error:
-            raise self._down(error) from None
         return [DeadItem(identity.decode(), **json.loads(why)) for identity, why in sorted(found.items())]
 
     async def retry(self, identity: str) -> None:
@@ -351,13 +339,25 @@ class RedisInbox:
             oldest_seconds=None if born is None else max(0.0, int(now) - born),
         )
 
+    async def scrub(self) -> None:
+        """Have the server write its append-only file anew, in its own time."""
+        async with self._asking():
+            await rewrite_log(self._client)
+
     async def _run(self, script: str, *arguments: str | int) -> object:
+        async with self._asking():
+            answer: object = await self._client.eval(script, len(self._keys), *self._keys, *map(str, arguments))
+        return answer
+
+    @contextlib.asynccontextmanager
+    async def _asking(self) -> AsyncIterator[None]:
+        """Ask a connected server, for so long. Raises InboxUnavailable: it does not answer."""
         await self._ready()
         try:
-            answer: object = await self._client.eval(script, len(self._keys), *self._keys, *map(str, arguments))
+            async with within(_TIMEOUT_SECONDS):
+                yield
         except LOST as error:
             raise self._down(error) from None
-        return answer
 
     async def _ready(self) -> None:
         """Connect again where the connection is new or was lost."""

@@ -33,6 +33,7 @@ from perfuse.queue.inbox import (
     reused,
 )
 from perfuse.queue.inbox_group import GroupCommit, Outcome
+from perfuse.queue.scrub import scrub
 
 _BUSY_SECONDS = 5.0
 _VERSION = 1
@@ -256,6 +257,10 @@ class SqliteInbox:
             bytes=size,
             oldest_seconds=None if born is None else max(0.0, now - born),
         )
+
+    async def scrub(self) -> None:
+        """Write the file anew without what was forgotten."""
+        await asyncio.to_thread(scrub, self._path)
 
     async def close(self) -> None:
         """Commit what waits and close the file."""

@@ -6,6 +6,7 @@ be read back by its tenant only, and is gone after its time to live. Many concur
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -15,6 +16,8 @@ from perfuse.errors import Unavailable
 
 Kind = Literal["diffuse", "plan"]
 
+SQLITE_FILE = "ledger.sqlite"
+"""Its name in the data directory."""
 MAX_WAITING = 10_000
 """Records that may wait for a commit before further ones are refused."""
 
@@ -69,6 +72,13 @@ class Ledger(Protocol):
         """The record of that uuid if it is `tenant`'s and still kept. Raises LedgerUnavailable."""
         ...
 
+    async def forget(self, adaptations: Collection[str]) -> int:
+        """Remove every tenant's records of answers in which one of these had a part, and their bytes from the disk.
+
+        Takes as long as reading the whole ledger. Gives how many were removed. Raises LedgerUnavailable.
+        """
+        ...
+
     async def close(self) -> None:
         """Finish what waits and let go. May be called twice."""
         ...
@@ -99,7 +109,7 @@ def connect(queue: str, data_dir: Path, ttl_seconds: float) -> Ledger:
     if queue == "sqlite":
         from perfuse.queue.sqlite import SqliteLedger
 
-        return SqliteLedger(data_dir / "ledger.sqlite", ttl_seconds=ttl_seconds)
+        return SqliteLedger(data_dir / SQLITE_FILE, ttl_seconds=ttl_seconds)
     from perfuse.queue.redis import RedisLedger
 
     return RedisLedger(queue, ttl_seconds=ttl_seconds)

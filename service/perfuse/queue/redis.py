@@ -7,14 +7,17 @@ confirms that the records are on the server's disk; older servers sync as `appen
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import cast
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
 
 from perfuse.errors import ConfigError
 from perfuse.queue.ledger import MAX_WAITING, Generation, LedgerUnavailable, decode, encode
@@ -49,6 +52,28 @@ class Persistence:
         return f"Redis {self.version}, append-only file: power loss costs what `appendfsync` allows (1 s by default)"
 
 
+def client_of(address: str, connect_seconds: float, retries: int) -> Redis:
+    """A client without `socket_timeout`; bound what is asked of it by `within`.
+
+    With one, it sends each command through `asyncio.wait_for`, which before Python 3.12 loses the cancellation of its
+    task when the command was just sent (python/cpython#86296), which then goes on for ever.
+    """
+    client: Redis = Redis.from_url(
+        address, socket_connect_timeout=connect_seconds, socket_timeout=None, retry=Retry(NoBackoff(), retries)
+    )
+    return client
+
+
+@contextlib.asynccontextmanager
+async def within(seconds: float) -> AsyncIterator[None]:
+    """Raises RedisError when what is asked inside takes longer."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise RedisError(f"no answer within {seconds:g} s") from None
+
+
 async def persistence_of(client: Redis) -> Persistence:
     """What a server says of itself.
 
@@ -67,6 +92,12 @@ async def persistence_of(client: Redis) -> Persistence:
     return Persistence(version, tuple(int(part) for part in version.split(".")[:2]) >= _WAITAOF_SINCE)
 
 
+async def rewrite_log(client: Redis) -> None:
+    """Have the server write its append-only file anew, in its own time. Raises what is in LOST."""
+    with contextlib.suppress(ResponseError):  # it is being written already
+        await client.bgrewriteaof()
+
+
 class RedisLedger:
     """See `perfuse.queue.ledger.Ledger`.
 
@@ -77,9 +108,7 @@ class RedisLedger:
     """
 
     def __init__(self, address: str, *, ttl_seconds: float, prefix: str = "{perfuse}:generation:") -> None:
-        self._client: Redis = Redis.from_url(
-            address, socket_connect_timeout=_TIMEOUT_SECONDS, socket_timeout=_TIMEOUT_SECONDS
-        )
+        self._client = client_of(address, _TIMEOUT_SECONDS, retries=1)
         self._ttl = max(1, ceil(ttl_seconds))
         self._prefix = prefix
         self._waiting: list[_Waiting] = []
@@ -97,7 +126,8 @@ class RedisLedger:
             LedgerUnavailable: the server cannot be reached.
         """
         try:
-            persistence = await persistence_of(self._client)
+            async with within(_TIMEOUT_SECONDS):
+                persistence = await persistence_of(self._client)
         except LOST as error:
             raise LedgerUnavailable(f"Redis cannot be reached: {error}", retry_after=_PAUSE_SECONDS) from None
         self._waits_for_disk = persistence.confirmed
@@ -139,7 +169,7 @@ class RedisLedger:
                 _settle(group, None)
 
     async def _send(self, group: Sequence[_Waiting]) -> None:
-        async with self._client.pipeline(transaction=False) as pipe:
+        async with within(_TIMEOUT_SECONDS), self._client.pipeline(transaction=False) as pipe:
             for waiting in group:
                 pipe.set(waiting.key, waiting.record, ex=self._ttl)
             if self._waits_for_disk:
@@ -151,10 +181,45 @@ class RedisLedger:
     async def find(self, identity: str, tenant: str) -> Generation | None:
         """The record if it is `tenant`'s and still kept."""
         try:
-            data = await self._client.get(self._key(tenant, identity))
+            async with within(_TIMEOUT_SECONDS):
+                data = await self._client.get(self._key(tenant, identity))
         except LOST as error:
             raise LedgerUnavailable(f"Redis cannot be read: {error}", retry_after=_PAUSE_SECONDS) from None
         return None if data is None else decode(cast("bytes", data))
+
+    async def forget(self, adaptations: Collection[str]) -> int:
+        """Remove the records of what these adaptations answered; the append-only file is written anew without them."""
+        if not self._open:
+            raise LedgerUnavailable("the ledger is closed")
+        unfit = frozenset(adaptations)
+        theirs: list[bytes] = []
+        try:
+            async for keys in self._pages():
+                async with within(_TIMEOUT_SECONDS):
+                    records = await self._client.mget(keys)
+                for key, record in zip(keys, cast("list[bytes | None]", records), strict=True):
+                    if record is not None and not unfit.isdisjoint(decode(record).adaptations):
+                        theirs.append(key)
+            for start in range(0, len(theirs), _GROUP):
+                async with within(_TIMEOUT_SECONDS):
+                    await self._client.delete(*theirs[start : start + _GROUP])
+            if theirs:
+                async with within(_TIMEOUT_SECONDS):
+                    await rewrite_log(self._client)
+        except LOST as error:
+            raise LedgerUnavailable(f"Redis cannot forget: {error}", retry_after=_PAUSE_SECONDS) from None
+        return len(theirs)
+
+    async def _pages(self) -> AsyncIterator[list[bytes]]:
+        """The keys of all records, some at a time."""
+        cursor = 0
+        while True:
+            async with within(_TIMEOUT_SECONDS):
+                cursor, keys = await self._client.scan(cursor, match=f"{self._prefix}*", count=_GROUP)
+            if keys:
+                yield cast("list[bytes]", keys)
+            if cursor == 0:
+                return
 
     async def close(self) -> None:
         """Finish what waits and close the connections."""

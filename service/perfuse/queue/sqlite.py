@@ -8,10 +8,11 @@ feedback is then refused. What must survive power failures, feedback itself, has
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from queue import Empty, SimpleQueue
 
 from perfuse.errors import ConfigError
 from perfuse.queue.ledger import MAX_WAITING, Generation, LedgerUnavailable, decode, encode
+from perfuse.queue.scrub import scrub
 
 PURGE_SECONDS = 60.0
 _PURGE_ROWS = 1000
@@ -31,6 +33,8 @@ CREATE INDEX IF NOT EXISTS generations_by_expiry ON generations (expires);
 """
 _INSERT = "INSERT OR REPLACE INTO generations VALUES (?, ?, ?, ?)"
 _FIND = "SELECT record FROM generations WHERE id = ? AND tenant = ? AND expires > ?"
+_EVERY = "SELECT id, record FROM generations"
+_FORGET = "DELETE FROM generations WHERE id = ?"
 _PURGE = "DELETE FROM generations WHERE id IN (SELECT id FROM generations WHERE expires <= ? LIMIT ?)"
 
 _Row = tuple[str, str, float, bytes]
@@ -123,6 +127,26 @@ class SqliteLedger:
         except sqlite3.Error as error:
             raise LedgerUnavailable(f"the ledger cannot be read: {error}", retry_after=1.0) from None
         return None if row is None else decode(row[0])
+
+    async def forget(self, adaptations: Collection[str]) -> int:
+        """Remove the records of what these adaptations answered; the file is written anew without them."""
+        if self._thread is None:
+            raise LedgerUnavailable("the ledger is closed")
+        return await asyncio.to_thread(self._forget, frozenset(adaptations))
+
+    def _forget(self, adaptations: frozenset[str]) -> int:
+        try:
+            with contextlib.closing(self._connect()) as connection:
+                every = connection.execute(_EVERY)
+                theirs = [(key,) for key, record in every if not adaptations.isdisjoint(decode(record).adaptations)]
+                connection.execute("BEGIN IMMEDIATE")
+                connection.executemany(_FORGET, theirs)
+                connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise LedgerUnavailable(f"the ledger cannot forget: {error}", retry_after=1.0) from None
+        if theirs:
+            scrub(self._path)
+        return len(theirs)
 
     async def close(self) -> None:
         """Commit what waits and close the file."""

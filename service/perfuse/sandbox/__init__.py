@@ -3,6 +3,21 @@
 from __future__ import annotations
 
 from perfuse.sandbox.availability import Availability, availability
+from perfuse.sandbox.drivers import ForeignLanguage, Program
+from perfuse.sandbox.foreign import judge_programs, lacking
 from perfuse.sandbox.judge import Case, Reason, Task, Verdict, run_many, run_tests
 
-__all__ = ["Availability", "Case", "Reason", "Task", "Verdict", "availability", "run_many", "run_tests"]
+__all__ = [
+    "Availability",
+    "Case",
+    "ForeignLanguage",
+    "Program",
+    "Reason",
+    "Task",
+    "Verdict",
+    "availability",
+    "judge_programs",
+    "lacking",
+    "run_many",
+    "run_tests",
+]

@@ -28,6 +28,9 @@ except ImportError:  # an interpreter without the C accelerator
 CANDIDATE = "candidate"
 """Name of the module that the task's code becomes."""
 
+ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "OPENSSL_CONF": "/dev/null"}
+"""All that a program in the jail gets to know of the environment. Node reads a configuration before anything else."""
+
 _LONGEST_DETAIL = 300
 _PLAIN_INT = 1 << 63
 _CHUNK = 1 << 16
@@ -248,14 +251,17 @@ def load_native(path: str) -> ModuleType:
 
 
 def main(native: str) -> None:
-    """Takes the policy from stdin, confines the process, says ready, runs the task."""
+    """Takes the policy from stdin, confines the process, says ready, runs the task.
+
+    With a `command` in the policy it becomes that program instead, whose output then follows in the same pipe.
+    """
     module = load_native(native)
     incoming, outgoing = os.dup(0), os.dup(1)
     lines = Lines(incoming, outgoing)
     policy = lines.receive()
     if policy is None:
         return
-    nonce = str(policy.pop("nonce"))
+    nonce, command = str(policy.pop("nonce")), policy.pop("command", None)
     nothing = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(nothing, standard)
@@ -266,6 +272,9 @@ def main(native: str) -> None:
         lines.send(nonce, "refused", to_wire(str(error)))
         return
     lines.send(nonce, "ready", to_wire(facts))
+    if isinstance(command, list):
+        os.dup2(outgoing, 1)
+        os.execve(str(command[0]), [str(word) for word in command], ENVIRONMENT)  # noqa: S606 (no shell, our words)
     run(lines)
 
 

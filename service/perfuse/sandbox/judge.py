@@ -195,7 +195,7 @@ def _load(jailed: JailedProcess, code: str, entry_point: str, deadline: float) -
 
 def _try_case(jailed: JailedProcess, case: Case, deadline: float) -> None:
     kind, value = jailed.ask({"arguments": to_wire(list(case.args))}, deadline)
-    wanted = f"{case.raises} to be raised" if case.raises is not None else _show(case.expected)
+    wanted = f"{case.raises} to be raised" if case.raises is not None else shown(case.expected)
     match kind:
         case "raised":
             names, text = _error(value)
@@ -205,9 +205,9 @@ def _try_case(jailed: JailedProcess, case: Case, deadline: float) -> None:
                 raise _Failed("raised", f"expected {wanted}; got {text}")
         case "value":
             if case.raises is not None or not _equal(case, value):
-                raise _Failed("wrong_value", f"expected {wanted}; got {_show(value)}")
+                raise _Failed("wrong_value", f"expected {wanted}; got {shown(value)}")
         case "unwritable":
-            raise _Failed("wrong_value", f"expected {wanted}; got a {_show(value)}, which is not a plain value")
+            raise _Failed("wrong_value", f"expected {wanted}; got a {shown(value)}, which is not a plain value")
         case _:
             raise _Failed("forged", "what came is no answer to this question")
 
@@ -224,18 +224,19 @@ def _error(value: object) -> tuple[list[object], str]:
     match value:
         case [[str(kind), *others], str(text), line]:
             place = f" (line {line})" if isinstance(line, int) else ""
-            return [kind, *others], _cleaned(f"{kind}: {text}{place}")
+            return [kind, *others], cleaned(f"{kind}: {text}{place}")
         case _:
             raise _Failed("forged", "what came is no answer to this question")
 
 
-def _cleaned(text: str) -> str:
+def cleaned(text: str) -> str:
     """Foreign text on one line, without control characters that a terminal would obey."""
     cut = text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
     return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in cut)
 
 
-def _show(value: object) -> str:
+def shown(value: object) -> str:
+    """A value as a message shows it, cut where it is long."""
     try:
         text = value if isinstance(value, str) and value.isidentifier() else repr(value)
     except (RecursionError, ValueError):  # deep nesting, or an integer of more than 4,300 digits

@@ -10,7 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -30,6 +31,7 @@ FILE_BYTES = 16 << 20
 OPEN_FILES = 32
 THREADS = 8
 _CHUNK = 1 << 16
+_PAUSE = 0.002
 
 Ending = Literal["timeout", "crashed", "output", "forged"]
 
@@ -58,14 +60,31 @@ class Limits:
     scratch: Path | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A program for the jailed process to become.
+
+    Args:
+        words: its real path and its arguments.
+        readable: what it may read beside the C library.
+        programs: what it may execute beside itself and the dynamic loader.
+        processes: how many it may start.
+    """
+
+    words: Sequence[str]
+    readable: Sequence[Path] = ()
+    programs: Sequence[Path] = ()
+    processes: int = 0
+
+
 class JailedProcess:
-    """A fresh interpreter that has confined itself and waits for one task.
+    """A fresh interpreter that has confined itself and waits for one task, or became the program of a command.
 
     Raises:
         SandboxUnavailable: the kernel refused a layer, or the interpreter could not be started.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, command: Command | None = None) -> None:
         self._process = _spawn()
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -74,7 +93,7 @@ class JailedProcess:
         os.set_blocking(self._from, False)
         self._pending = bytearray()
         try:
-            self.facts = self._confine(limits)
+            self.facts = self._confine(limits, command)
         except BaseException:
             self.close()
             raise
@@ -91,9 +110,12 @@ class JailedProcess:
         return self._process.pid
 
     def close(self) -> None:
-        """Ends the process, whatever it is doing; there are no others to end, because it cannot fork."""
-        self._process.kill()
-        self._process.wait()
+        """Ends the process and those that it started, which cannot leave its group, whatever they are doing."""
+        if self._process.returncode is None:  # not waited for yet, so its number cannot be another's
+            self._process.kill()
+            with suppress(ProcessLookupError):  # it died before it had a group of its own
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None:
                 pipe.close()
@@ -115,17 +137,43 @@ class JailedProcess:
         line = self._exchange(f"{{{fields}}}\n".encode("ascii"), deadline)
         return _read_answer(line, nonce)
 
-    def _confine(self, limits: Limits) -> Mapping[str, object]:
+    def output(self, deadline: float) -> tuple[bytes, NoAnswer | None]:
+        """All that the program of a command writes until it ends, and why that is not all, if so."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._from, selectors.EVENT_READ)
+            while len(self._pending) <= LONGEST_ANSWER:
+                if (seconds := deadline - time.monotonic()) <= 0:
+                    return bytes(self._pending), NoAnswer("timeout", "no answer in time")
+                if not selector.select(seconds):
+                    continue
+                if not (chunk := os.read(self._from, _CHUNK)):
+                    return bytes(self._pending), self._ending(deadline)
+                self._pending += chunk
+        return bytes(self._pending), NoAnswer("output", f"the answer is longer than {LONGEST_ANSWER} bytes")
+
+    def _ending(self, deadline: float) -> NoAnswer | None:
+        """How a program ended that has closed its output; None: well. What it left running is killed with it."""
+        ended = os.WEXITED | os.WNOWAIT | os.WNOHANG
+        while os.waitid(os.P_PID, self._process.pid, ended) is None:
+            if time.monotonic() > deadline:
+                return NoAnswer("timeout", "it closed its output and did not end in time")
+            time.sleep(_PAUSE)
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        ending = self._death()
+        return None if self._process.returncode == 0 else ending
+
+    def _confine(self, limits: Limits, command: Command | None) -> Mapping[str, object]:
         policy = {
-            "readable": [str(path) for path in reach.readable()],
-            "hidden": [str(path) for path in reach.hidden()],
+            **_reachable(command),
             "writable": None if limits.scratch is None else str(limits.scratch),
             "memory_bytes": limits.memory_mb << 20,
             "cpu_seconds": int(limits.seconds) + 2,
             "file_bytes": 0 if limits.scratch is None else FILE_BYTES,
             "open_files": OPEN_FILES,
-            "threads": THREADS,
+            "threads": THREADS + (0 if command is None else tasks_of_this_user()),
             "parent": os.getpid(),
+            "command": None if command is None else list(command.words),
         }
         question = {name: json.dumps(value) for name, value in policy.items()}
         try:
@@ -196,6 +244,36 @@ class JailedProcess:
         if status < 0:
             return NoAnswer("crashed", f"killed by {_signal_name(-status)}")
         return NoAnswer("crashed", f"exited with status {status} before it had answered")
+
+
+def tasks_of_this_user() -> int:
+    """Threads that count against the limit of an ordinary user already; 0 for root, who gets a fresh user."""
+    return 0 if os.geteuid() == 0 else tasks_of(os.geteuid())
+
+
+def tasks_of(user: int) -> int:
+    """Threads of all processes of a user."""
+    found = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it ended, or is another's
+            if process.stat().st_uid == user:
+                found += sum(1 for _ in (process / "task").iterdir())
+    return found
+
+
+def _reachable(command: Command | None) -> dict[str, object]:
+    """The part of the policy that says which files and programs are within reach."""
+    readable, hidden = reach.readable(), reach.hidden()
+    programs: tuple[Path, ...] = ()
+    if command is not None:
+        readable, hidden = (*reach.libraries(), *command.readable), ()
+        programs = (Path(command.words[0]), *command.programs, *reach.loaders())
+    return {
+        "readable": [str(path) for path in readable],
+        "hidden": [str(path) for path in hidden],
+        "programs": [str(path) for path in programs],
+        "processes": 0 if command is None else command.processes,
+    }
 
 
 def _signal_name(number: int) -> str:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import sys
 import sysconfig
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 _SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo", "/dev/urandom", "/dev/null")
+_LOADERS = ("lib64/ld-linux-*.so.*", "lib/ld-linux-*.so.*", "lib/ld-musl-*.so.*")
 _SYSTEM_PREFIXES = (Path("/"), Path("/usr"))
 _PACKAGE_FOLDERS = ("site-packages", "dist-packages", "test", "idlelib", "ensurepip")
 
@@ -22,7 +24,23 @@ def readable() -> tuple[Path, ...]:
     prefix = Path(sys.base_prefix)
     if prefix not in _SYSTEM_PREFIXES:  # conda and pyenv keep shared libraries beside the standard library
         standard_library.add(prefix / "lib")
-    paths = {path.resolve() for path in (*standard_library, *_shared_libraries(), *map(Path, _SYSTEM_FILES))}
+    return _outermost((*standard_library, *_shared_libraries(), *map(Path, _SYSTEM_FILES)))
+
+
+@cache
+def libraries() -> tuple[Path, ...]:
+    """What any program of the system needs to start: shared libraries and a few files."""
+    return _outermost((*_shared_libraries(), *map(Path, _SYSTEM_FILES)))
+
+
+@cache
+def loaders() -> tuple[Path, ...]:
+    """The dynamic loaders, which the kernel executes in place of a program that is linked to libraries."""
+    return tuple(sorted({path.resolve() for pattern in _LOADERS for path in Path("/").glob(pattern)}))
+
+
+def _outermost(wanted: Iterable[Path]) -> tuple[Path, ...]:
+    paths = {path.resolve() for path in wanted}
     return tuple(sorted(path for path in paths if paths.isdisjoint(path.parents)))
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from perfuse.errors import InvalidRequest, NotFound, StoreCorrupt
+from perfuse.store.files import sync_folder
 
 FOLDER = "blobs"
 _DRAFT = ".draft-"
@@ -91,8 +92,4 @@ class Blobs:
         return [path.name for path in left_over if not path.name.startswith(_DRAFT)]
 
     def _sync(self) -> None:
-        descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync_folder(self._folder)

@@ -114,7 +114,7 @@ class Feedback:
         id: of the item in the inbox, so a redelivered item replaces itself.
         generation: the uuid inside the generation's id.
         prompt: of the request, as are `prefix` and `suffix`.
-        output: what the server had answered, prefix and suffix included.
+        output: what the server had answered, prefix and suffix included; "" once that was withdrawn.
         adaptations: ids of those that took part in the answer.
         correction: what it should have answered, prefix and suffix included, if the source says so.
         reward: from -1 (bad) to 1 (good), if the source judged the output.

@@ -16,12 +16,14 @@ import numpy.typing as npt
 import pyarrow as pa  # type: ignore[import-untyped]
 
 from perfuse import _native
-from perfuse.errors import StoreError
+from perfuse.errors import InvalidRequest, StoreError
 from perfuse.store.tables import TableSpec
 
 Key: TypeAlias = str | int | bytes
 Value: TypeAlias = bool | int | float | str | bytes | None
 Rows: TypeAlias = pa.Table | pa.RecordBatch
+
+_OTHER_BUILD = "open it with the build that wrote it, or use another data directory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +156,12 @@ class Store(_Opened):
 
     Args:
         path: directory, created when missing.
-        tables: created when missing.
+        tables: created when missing; one that an earlier build made gets the columns that its spec has behind its own.
 
     Raises:
         StoreLocked: another process owns it.
         StoreCorrupt: what is on disk contradicts its checksums.
-        StoreError: a table has another definition than its spec.
+        StoreError: a table has another definition than its spec, and not one that it can get.
     """
 
     def __init__(self, path: Path, tables: Iterable[TableSpec] = ()) -> None:
@@ -175,8 +177,16 @@ class Store(_Opened):
         snapshot = self._native.snapshot()
         if spec.name not in snapshot.tables():
             self._native.create_table(spec.name, spec.schema, spec.key, spec.vector, spec.metric)
-            snapshot = self._native.snapshot()
-        _check(snapshot, spec)
+        elif snapshot.fingerprint(spec.name) != spec.fingerprint:
+            self._evolve(spec)
+        _check(self._native.snapshot(), spec)
+
+    def _evolve(self, spec: TableSpec) -> None:
+        """Give the table of an earlier build the columns that it lacks."""
+        try:
+            self._native.evolve_table(spec.name, spec.schema, spec.key, spec.vector, spec.metric)
+        except InvalidRequest as error:
+            raise StoreError(error.detail, hint=_OTHER_BUILD) from error
 
     def put(self, table: TableSpec, rows: Rows) -> int:
         """Put rows in place of those with the same keys; durable when the sequence number comes back."""
@@ -199,7 +209,7 @@ class Store(_Opened):
         return self._native.compare_and_swap(table.name, key, generation, row)
 
     def compact(self, *, forget: bool = False) -> Compacted:
-        """Write the rows that are there into segments and go on with an empty log; commits wait meanwhile.
+        """Write the rows that are there into segments and go on with a log of what was committed meanwhile.
 
         Rows keep their generations, readers follow, and snapshots stay.
 
@@ -218,7 +228,7 @@ class Store(_Opened):
         return Compacted(done["lsn"], done["rows"], before, done["after"])
 
     def compaction_due(self) -> bool:
-        """Whether more than half of log and segments, and more than 16 MiB, are not rows that are there."""
+        """Whether most of log and segments is not rows that are there, or the log holds more than 2,000 commits."""
         return self._native.compaction_due()
 
     def snapshot(self) -> Snapshot:
@@ -238,7 +248,7 @@ def _check(snapshot: _native.Snapshot, spec: TableSpec) -> None:
     if (there := snapshot.fingerprint(spec.name)) != spec.fingerprint:
         raise StoreError(
             f"table {spec.name!r} has another definition: expected fingerprint {spec.fingerprint}, there is {there}",
-            hint="open it with the build that wrote it, or use another data directory",
+            hint=_OTHER_BUILD,
         )
 
 

@@ -13,11 +13,18 @@ from torch import Tensor
 from perfuse.diffusion.blocks import Places
 from perfuse.models.canvas import given
 from perfuse.models.tokenizer import NULL, TextTokenizer
+from perfuse.training.corpus.languages import foreign_tasks
+from perfuse.training.corpus.pairs import Pair
+from perfuse.training.corpus.records import records
+from perfuse.training.corpus.repairs import repairs
 from perfuse.training.corpus.sources import windows
 from perfuse.training.corpus.tasks import training_tasks
+from perfuse.wording import worded
 
 COMMENTS = ("# ✅ done", "# 🚀 fast path", "# see below", "# café ☕", "# note: keep the order", "# 日本語")
 LIMIT = 224
+Parts = tuple[str, str, str, str]
+"""Prompt, prefix, middle and suffix of a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +69,7 @@ def cut(text: str, rng: Random) -> tuple[str, str, str]:
     return text[:start], text[start:end], text[end:]
 
 
-def canvas(tokenizer: TextTokenizer, parts: tuple[str, str, str, str], rng: Random) -> Row:
+def canvas(tokenizer: TextTokenizer, parts: Parts, rng: Random) -> Row:
     """The row of (prompt, prefix, middle, suffix), each encoded by itself as a request brings them.
 
     Nulls follow the middle, because the sampler's window reaches beyond the end of a text.
@@ -73,21 +80,110 @@ def canvas(tokenizer: TextTokenizer, parts: tuple[str, str, str, str], rng: Rand
     return Row((*head, *middle, *(NULL,) * nulls), len(head))
 
 
-def endless(tokenizer: TextTokenizer, rng: Random, cuts: float) -> Iterator[Row]:
-    """Endless rows: a share `cuts` of cut functions, 3 % cut raw Python, else whole functions from sentences."""
-    tasks, raw = training_tasks(rng), windows(rng)
-    while True:
-        draw = rng.random()
-        if draw < 0.97 - cuts:
-            task = next(tasks)
-            prefix = task.signature if rng.random() < 0.1 else ""
-            row = canvas(tokenizer, (task.prompt, prefix, task.code[len(prefix) :], ""), rng)
-        elif draw < 0.97:
-            task = next(tasks)
-            prompt = task.prompt if rng.random() < 0.5 else ""
-            row = canvas(tokenizer, (prompt, *cut(restyle(task.code, rng), rng)), rng)
-        else:
-            row = canvas(tokenizer, ("", *cut(next(raw), rng)), rng)
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Which part of the rows comes from where; whole Python functions take what the others leave.
+
+    Attributes:
+        cuts: functions with a gap, every second without its sentence.
+        raw: raw Python with a gap.
+        pairs: documented functions of others.
+        foreign: functions in other languages.
+        records: JSON.
+        repairs: wrong programs, every second made right as a whole, else in the lines that differ.
+    """
+
+    cuts: float
+    raw: float = 0.03
+    pairs: float = 0.0
+    foreign: float = 0.0
+    records: float = 0.0
+    repairs: float = 0.0
+
+    @property
+    def whole(self) -> float:
+        """Of whole Python functions."""
+        return 1.0 - self.cuts - self.raw - self.pairs - self.foreign - self.records - self.repairs
+
+
+WIDE_GAPS = 0.3
+"""Share of documented and of foreign functions that are shown with a gap."""
+HEADED = 0.1
+"""Share of whole functions of which the first line is given."""
+
+
+class Corpus:
+    """Endless parts of rows from every source of `shares`.
+
+    Args:
+        rng: of everything random.
+        shares: which part comes from where.
+        pairs: documented functions, where `shares` has a share of them.
+    """
+
+    def __init__(self, rng: Random, shares: Shares, pairs: Sequence[Pair] = ()) -> None:
+        self._rng, self._pairs = rng, pairs
+        self._tasks, self._raw = training_tasks(rng), windows(rng)
+        self._foreign, self._records, self._repairs = foreign_tasks(rng), records(rng), repairs(rng)
+        drawn = (
+            (shares.whole, self._whole),
+            (shares.cuts, self._cut),
+            (shares.pairs, self._pair),
+            (shares.foreign, self._other_language),
+            (shares.records, self._record),
+            (shares.repairs, self._repair),
+            (shares.raw, self._window),
+        )
+        self._sources, self._shares = [source for _, source in drawn], [share for share, _ in drawn]
+
+    def __iter__(self) -> Iterator[Parts]:
+        while True:
+            (source,) = self._rng.choices(self._sources, self._shares)
+            yield source()
+
+    def _whole(self) -> Parts:
+        task = next(self._tasks)
+        prefix = task.signature if self._rng.random() < HEADED else ""
+        return task.prompt, prefix, task.code[len(prefix) :], ""
+
+    def _cut(self) -> Parts:
+        task = next(self._tasks)
+        prompt = task.prompt if self._rng.random() < 0.5 else ""
+        return prompt, *cut(restyle(task.code, self._rng), self._rng)
+
+    def _window(self) -> Parts:
+        return "", *cut(next(self._raw), self._rng)
+
+    def _pair(self) -> Parts:
+        pair = self._rng.choice(self._pairs)
+        return self._shown(pair.prompt, pair.code)
+
+    def _other_language(self) -> Parts:
+        task = next(self._foreign)
+        return self._shown(worded(task.prompt, task.language), task.code)
+
+    def _shown(self, prompt: str, code: str) -> Parts:
+        """Whole, with the first line given, or with a gap."""
+        if self._rng.random() < WIDE_GAPS:
+            return prompt, *cut(code, self._rng)
+        head = code.partition("\n")[0] if self._rng.random() < HEADED else ""
+        return prompt, head, code[len(head) :], ""
+
+    def _record(self) -> Parts:
+        prompt, text = next(self._records)
+        return prompt, "", text, ""
+
+    def _repair(self) -> Parts:
+        repair = next(self._repairs)
+        if self._rng.random() < 0.5:
+            return worded(repair.prompt, broken=repair.broken, error=repair.error), "", repair.code, ""
+        return worded(repair.prompt, error=repair.error), *repair.around()
+
+
+def endless(tokenizer: TextTokenizer, rng: Random, shares: Shares, pairs: Sequence[Pair] = ()) -> Iterator[Row]:
+    """Endless rows that fit the canvas."""
+    for parts in Corpus(rng, shares, pairs):
+        row = canvas(tokenizer, parts, rng)
         if len(row.ids) <= LIMIT:
             yield row
 
@@ -131,10 +227,18 @@ def collate(rows: Sequence[Row], *, copies: bool) -> Batch:
 
 
 def pool(
-    tokenizer: TextTokenizer, seed: int, index: int, *, cuts: float, copies: bool, rows: int, tokens: int
+    tokenizer: TextTokenizer,
+    seed: int,
+    index: int,
+    *,
+    shares: Shares,
+    copies: bool,
+    rows: int,
+    tokens: int,
+    pairs: Sequence[Pair] = (),
 ) -> list[Batch]:
     """Pool number `index` of batches, a function of (seed, index) alone, in random order."""
     rng = Random(f"{seed}/{index}")
-    batches = pack(list(islice(endless(tokenizer, rng, cuts), rows)), tokens, copies=copies)
+    batches = pack(list(islice(endless(tokenizer, rng, shares, pairs), rows)), tokens, copies=copies)
     rng.shuffle(batches)
     return batches

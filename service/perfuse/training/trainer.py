@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import pickle
+import struct
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,11 @@ from perfuse.models.precision import pick_dtype
 
 log = logging.getLogger(__name__)
 BatchT = TypeVar("BatchT")
+_UNREADABLE = (
+    OSError, EOFError, LookupError, AttributeError, TypeError, RuntimeError, ValueError, OverflowError, struct.error,
+    pickle.UnpicklingError,
+)  # fmt: skip
+"""What bytes that are no saved state make `torch.load` and the optimisers raise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +215,9 @@ class Trainer(Generic[BatchT]):
             CheckpointError: the state is missing, damaged, or of another network or seed.
         """
         try:
-            state = torch.load(self.state_path, weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # damaged bytes may look like an odd pickle
+                state = torch.load(self.state_path, weights_only=True)
             if state["seed"] != self.config.seed:
                 raise CheckpointError(f"the saved run has seed {state['seed']}, expected {self.config.seed}")
             with torch.no_grad():
@@ -218,7 +227,7 @@ class Trainer(Generic[BatchT]):
                     p.copy_(self.master[name])
             for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
                 optimiser.load_state_dict(saved)
-        except (OSError, EOFError, KeyError, TypeError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        except _UNREADABLE as error:
             if isinstance(error, CheckpointError):
                 raise
             raise CheckpointError(

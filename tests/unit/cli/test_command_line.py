@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import yaml
@@ -21,6 +23,9 @@ from perfuse.errors import CheckpointError, ConfigError, InvalidRequest, StoreLo
 from perfuse.requests import (
     Candidates,
     Preview,
+    Refinement,
+    SamplerOptions,
+    SyntaxProblem,
     TextOutput,
     TextResult,
     Trajectory,
@@ -29,6 +34,7 @@ from perfuse.requests import (
 )
 
 RUN = CliRunner()
+OPTIONS = [field.name for field in fields(SamplerOptions)]
 
 
 def perfuse_(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -126,10 +132,13 @@ def test_a_reader_that_leaves_is_no_error() -> None:
 class Engine:
     """Stands for ArrowEngine."""
 
+    asked: ClassVar[dict[str, object]] = {}
+
     def __init__(self, models: object) -> None:
         self.models = models
 
     def diffuse(self, *, on_preview, **fields: object) -> TextResult:
+        Engine.asked = fields
         on_preview(Preview(step=1, of=2, body={"canvas": lambda: "def \u2591"}))
         output = TextOutput(
             text=f"{fields['prompt']}!", fill="!", finish_reason="complete", confidence=0.5, steps_done=2, forwards=2
@@ -159,6 +168,114 @@ def test_generate_writes_the_text_to_stdout_and_the_rest_to_stderr() -> None:
     assert (done.exit_code, done.stdout) == (0, "double it!\n")
     answer = json.loads(RUN.invoke(app, ["generate", "x", "--json"]).stdout)
     assert answer["outputs"][0]["text"] == "x!"
+
+
+@pytest.mark.usefixtures("engine")
+def test_generate_takes_code_to_be_refined_from_a_file(tmp_path: Path) -> None:
+    code = tmp_path / "main.c"
+    code.write_text("int x\n")
+    command = [
+        "generate",
+        "Sum.",
+        "--language",
+        "c",
+        "--refine",
+        str(code),
+        "--error",
+        "expected ';'",
+        "--width",
+        "line",
+    ]
+    assert RUN.invoke(app, command).exit_code == 0
+    asked = Engine.asked["refine"]
+    assert (asked, Engine.asked["language"], Engine.asked["syntax"]) == (
+        Refinement(code="int x\n", error="expected ';'", width="line"),
+        "c",
+        "auto",
+    )
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--refine", "{file}"], "expected --refine FILE together with --error TEXT"),
+        (["--error", "x"], "expected --refine FILE together with --error TEXT"),
+        (["--refine", "{file}", "--error", "x"], "expected code in '{file}': "),
+        (["--syntax", "always"], "the request cannot be read: Invalid enum value 'always'"),
+    ],
+)
+def test_generate_says_what_cannot_be_asked(tmp_path: Path, options: list[str], said: str) -> None:
+    file = str(tmp_path / "missing.py")
+    done = RUN.invoke(app, ["generate", "x", *(option.format(file=file) for option in options)])
+    assert isinstance(done.exception, InvalidRequest)
+    assert str(done.exception).startswith(said.format(file=file))
+
+
+def test_generate_says_where_the_text_does_not_parse(monkeypatch) -> None:
+    class Broken(Engine):
+        def diffuse(self, **fields: object) -> TextResult:
+            problem = SyntaxProblem(message="SyntaxError: invalid syntax", line=2, column=5)
+            output = TextOutput(
+                text="x",
+                fill="x",
+                finish_reason="syntax",
+                confidence=0.5,
+                steps_done=2,
+                forwards=2,
+                syntax_error=problem,
+            )
+            return TextResult(model="m@1", outputs=(output,))
+
+    monkeypatch.setitem(sys.modules, "perfuse.arrow_engine", SimpleNamespace(ArrowEngine=Broken))
+    done = RUN.invoke(app, ["generate", "x"])
+    assert done.stderr.splitlines() == [
+        "line 2, column 5: SyntaxError: invalid syntax",
+        "syntax, 2 forwards, confidence 0.50",
+    ]
+
+
+def test_generate_reads_the_schema_from_a_file(monkeypatch, tmp_path: Path) -> None:
+    asked: list[dict[str, object]] = []
+
+    class Asked(Engine):
+        def diffuse(self, **fields: object) -> TextResult:
+            asked.append(fields)
+            return super().diffuse(**fields)
+
+    monkeypatch.setitem(sys.modules, "perfuse.arrow_engine", SimpleNamespace(ArrowEngine=Asked))
+    file = tmp_path / "schema.json"
+    file.write_text('{"type": "null"}')
+    assert RUN.invoke(app, ["generate", "x", "--schema", str(file)]).exit_code == 0
+    assert RUN.invoke(app, ["generate", "x", "--regex", "a+"]).exit_code == 0
+    assert [(each["schema"], each["regex"]) for each in asked] == [({"type": "null"}, None), (None, "a+")]
+    file.write_text("[]")
+    done = RUN.invoke(app, ["generate", "x", "--schema", str(file)])
+    assert isinstance(done.exception, InvalidRequest)
+    assert done.exception.detail == f"expected a JSON object in {str(file)!r}: Expected `object`, got `array`"
+
+
+@pytest.mark.usefixtures("engine")
+def test_generate_takes_a_sampler_and_its_options() -> None:
+    flags = ["--sampler", "margin", "--option", "window=8", "--option", "schedule=cosine", "--guidance-ramp", "0.5"]
+    assert RUN.invoke(app, ["generate", "x", *flags, "--option", "stop_entropy=.05"]).exit_code == 0
+    options = SamplerOptions(window=8, schedule="cosine", stop_entropy=0.05)
+    asked = (Engine.asked["sampler"], Engine.asked["sampler_options"], Engine.asked["guidance_ramp"])
+    assert asked == ("margin", options, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("level=high", "expected --option NAME=VALUE with a number; got 'level=high'"),
+        ("depth=3", f"no sampler has an option 'depth'; expected one of {', '.join(OPTIONS)}"),
+    ],
+)
+@pytest.mark.usefixtures("engine")
+def test_an_option_that_there_is_not_is_refused(option: str, message: str) -> None:
+    with pytest.raises(InvalidRequest) as raised:
+        RUN.invoke(app, ["generate", "x", "--option", option], catch_exceptions=False)
+    assert raised.value.detail == message
 
 
 @pytest.mark.usefixtures("engine")

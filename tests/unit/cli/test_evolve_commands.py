@@ -177,11 +177,11 @@ def test_revoking_and_purging(evolve: Evolve, perfuse: Perfuse, learned: Learned
     assert evolve("revoke", "--source", "a") == (0, "", said)
     code, out, said = evolve("purge")
     assert (code, out) == (0, f"{second.blob}\n")
-    assert re.fullmatch(r"removed 1 blobs, freed \d+ bytes of the store\n", said)
+    assert re.fullmatch(r"removed 1 blobs and 0 recorded answers, freed \d+ bytes of the store\n", said)
     assert json.loads(evolve("purge", "--json")[1])["blobs"] == []
     code, out, said = perfuse("store", "purge", "--data-dir", str(tmp_path))
     assert (code, out) == (0, "")
-    assert re.fullmatch(r"removed 0 blobs, freed \d+ bytes of the store\n", said)
+    assert re.fullmatch(r"removed 0 blobs and 0 recorded answers, freed \d+ bytes of the store\n", said)
     with seen(tmp_path, learned) as after:
         assert current(after.store.snapshot(), "local", "c").champion == first.id
 

@@ -16,6 +16,7 @@ from perfuse.store import Store, TableSpec
 
 SCHEMA = pa.schema([pa.field("id", pa.string(), nullable=False), ("text", pa.string())])
 NOTES = TableSpec("notes", SCHEMA, "id")
+GIVE_UP = "restore the store from a copy, or give up these commits with `perfuse store repair`"
 NO_SEGMENTS = {"segments": 0, "segment_bytes": 0}
 Perfuse = Callable[..., tuple[int, str, str]]
 
@@ -85,7 +86,9 @@ def test_a_filled_store_counts_rows_that_are_there_and_versions_that_are_kept(
     stats = json.loads(out)
     assert (code, err) == (0, "")
     assert (stats["epoch"], stats["lsn"], stats["log_bytes"]) == (2, 4, ends[4])
-    assert stats["tables"] == {"notes": {"rows": 3, "versions": 4, "fingerprint": NOTES.fingerprint}}
+    assert stats["tables"] == {
+        "notes": {"rows": 3, "versions": 4, "fingerprint": NOTES.fingerprint, "schema_version": 1}
+    }
     code, out, err = perfuse("store", "verify", "--data-dir", str(data))
     assert (code, json.loads(out), err) == (0, NO_SEGMENTS | {"records": 4, "bytes": ends[4], "lsn": 4}, "")
 
@@ -125,7 +128,7 @@ def test_compact_removes_what_was_replaced(perfuse: Perfuse, filled: tuple[Path,
     size = after["segment_bytes"] + after["log_bytes"]
     assert (code, err, done) == (0, "", {"lsn": 4, "rows": 3, "bytes_before": ends[4], "bytes_after": size})
     assert (after["manifest"], after["log_bytes"], after["lsn"]) == (2, 64, 4)
-    assert after["tables"]["notes"] == {"rows": 3, "versions": 3, "fingerprint": NOTES.fingerprint}
+    assert after["tables"]["notes"] == {"rows": 3, "versions": 3, "fingerprint": NOTES.fingerprint, "schema_version": 1}
     verified = json.loads(perfuse("store", "verify", "--data-dir", str(data))[1])
     assert verified == {
         "segments": 1,
@@ -159,6 +162,60 @@ def test_compact_makes_no_store_where_there_is_none(perfuse: Perfuse, tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_backup_is_a_store_with_its_blobs(perfuse: Perfuse, filled: tuple[Path, list[int]], tmp_path: Path) -> None:
+    data, ends = filled
+    blob = data / "store" / "blobs" / "ab" / "abc"
+    blob.parent.mkdir(parents=True)
+    blob.write_bytes(b"weights")
+    to = tmp_path / "copies" / "one"
+    with Store(data / "store", [NOTES]):  # beside its owner
+        code, out, err = perfuse("store", "backup", str(to), "--data-dir", str(data))
+    assert (code, err, json.loads(out)) == (0, "", {**NO_SEGMENTS, "records": 4, "bytes": ends[4], "lsn": 4})
+    assert (to / "store" / "blobs" / "ab" / "abc").read_bytes() == b"weights"
+    with Store(to / "store", [NOTES]) as copy:
+        assert copy.snapshot().count(NOTES) == 3
+    assert perfuse("store", "backup", str(to), "--data-dir", str(data)) == (
+        1,
+        "",
+        f"error: {to / 'store'} is there already; expected a new directory\n",
+    )
+
+
+def test_repairing_gives_up_the_first_damaged_commit_and_all_after_it(
+    perfuse: Perfuse, filled: tuple[Path, list[int]]
+) -> None:
+    data, begins = filled
+    assert perfuse("store", "repair", "--data-dir", str(data)) == (0, '{\n  "damaged": false\n}\n', "")
+    log = log_of(data)
+    flip(log, begins[2] + 40)
+    damaged = log.read_bytes()
+    code, out, err = perfuse("store", "repair", "--data-dir", str(data))
+    aside = log.with_suffix(".damaged")
+    expected = {"damaged": True, "kept": 2, "acknowledged": 4, "aside": str(aside)}
+    assert (code, err, json.loads(out)) == (0, "", expected)
+    assert aside.read_bytes() == damaged
+    assert json.loads(perfuse("store", "verify", "--data-dir", str(data))[1])["lsn"] == 2
+
+
+def test_repair_leaves_a_store_that_is_owned_and_makes_none(
+    perfuse: Perfuse, filled: tuple[Path, list[int]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    data, _ = filled
+    with Store(data / "store", [NOTES]):
+        assert perfuse("store", "repair", "--data-dir", str(data)) == (
+            4,
+            "",
+            f"error: the store in {data / 'store'} is owned by process {os.getpid()}\nhint:  stop the server first\n",
+        )
+    empty = tmp_path_factory.mktemp("empty")
+    assert perfuse("store", "repair", "--data-dir", str(empty)) == (
+        2,
+        "",
+        f"error: there is no store at {empty / 'store'}\nhint:  give the --data-dir of a server\n",
+    )
+    assert list(empty.iterdir()) == []
+
+
 @pytest.mark.parametrize("command", ["stats", "verify"])
 class TestDamage:
     """The file is named, the store left as it is, and the exit code is 1."""
@@ -176,7 +233,7 @@ class TestDamage:
         flip(log_of(data), begins[2] + 40)
         assert self.refusal(perfuse, command, data) == (
             f"error: {log_of(data)}: the record of LSN 3 at byte {begins[2]} is damaged, but the later LSN 4 at byte "
-            f"{begins[3]} is whole; restore the store from a copy\n"
+            f"{begins[3]} is whole; {GIVE_UP}\n"
         )
 
     def test_a_log_that_was_cut(self, perfuse: Perfuse, filled: tuple[Path, list[int]], command: str) -> None:
@@ -184,7 +241,7 @@ class TestDamage:
         os.truncate(log_of(data), begins[3] + 8)
         assert self.refusal(perfuse, command, data) == (
             f"error: {log_of(data)}: LSN 4 was acknowledged, but the log is whole only up to LSN 3 at byte "
-            f"{begins[3]}; restore the store from a copy\n"
+            f"{begins[3]}; {GIVE_UP}\n"
         )
 
     def test_a_log_that_is_gone(self, perfuse: Perfuse, filled: tuple[Path, list[int]], command: str) -> None:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfuse.diffusion.noise import gaussian, stream, uniform
+from perfuse.diffusion.noise import gaussian, gumbel, stream, uniform
 
 GOLDEN = [0.20963489257426826, 0.6390301471252762, 0.7926808757454592, 0.39164579826415247]
 
@@ -41,3 +41,12 @@ def test_uniforms_are_uniform_and_gaussians_normal() -> None:
 def test_neighbouring_positions_are_uncorrelated() -> None:
     drawn = uniform(3, "x", 0, torch.arange(100_000)) - 0.5
     assert abs(float((drawn[1:] * drawn[:-1]).mean()) * 12) < 0.015
+
+
+def test_gumbel_numbers_have_their_distribution_and_reach_into_the_tail() -> None:
+    drawn = gumbel((torch.arange(100_000, dtype=torch.float64) + 0.5) / 100_000)
+    assert abs(float(drawn.mean()) - 0.5772156649) < 1e-4
+    assert abs(float(drawn.var()) - torch.pi**2 / 6) < 1e-3
+    ends = gumbel(torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64))
+    assert bool(torch.isfinite(ends).all())
+    assert float(ends[1]) > 36.0  # single precision ends near 17

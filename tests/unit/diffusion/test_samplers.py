@@ -2,66 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Sequence
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfuse.diffusion.core import DiffusionCore
-from perfuse.diffusion.guidance import guided
-from perfuse.diffusion.samplers import (
-    DiscreteSampler,
-    ancestral,
-    entropy_bounded,
-    most_confident,
-    predict,
-    threshold,
-)
+from perfuse.diffusion.core import POST_STEPS, DiffusionCore
+from perfuse.diffusion.guidance import guided, ramped
+from perfuse.diffusion.samplers import FIXED, OPTIONS, RULES, Chooser, DiscreteSampler, Guess, Rule, predict
+from perfuse.diffusion.schedules import Kind
+from perfuse.errors import PluginFailed
 
 MASK = 1
-entropies = st.lists(st.floats(0.0, 3.0, width=32), min_size=1, max_size=12)
-probabilities = st.lists(st.floats(0.0, 1.0, width=32), min_size=1, max_size=12)
-
-
-@given(entropies, st.floats(0.0, 2.0), st.integers(1, 3))
-def test_entropy_bounded_commits_the_most_certain_within_the_bound(
-    values: list[float], bound: float, at_least: int
-) -> None:
-    commit = entropy_bounded(torch.tensor(values), bound, at_least=at_least)
-    chosen = sorted(v for v, c in zip(values, commit, strict=True) if c)
-    assert len(chosen) >= min(at_least, len(values))
-    assert chosen == sorted(values)[: len(chosen)]
-    if len(chosen) > at_least:
-        assert sum(chosen[:-1]) <= bound + 1e-4
-
-
-def test_entropy_bounded_commits_every_certain_position_at_once() -> None:
-    assert entropy_bounded(torch.zeros(64), 0.1).all()
-
-
-def test_threshold_commits_exactly_what_is_sure() -> None:
-    assert threshold(torch.tensor([0.95, 0.2, 0.9, 0.89])).tolist() == [True, False, True, False]
-
-
-def test_threshold_commits_the_best_when_nothing_is_sure() -> None:
-    assert threshold(torch.tensor([0.3, 0.5, 0.4]), at_least=2).tolist() == [False, True, True]
-
-
-@given(probabilities, st.integers(1, 12))
-def test_most_confident_is_the_top_k(values: list[float], count: int) -> None:
-    commit = most_confident(torch.tensor(values), count)
-    assert int(commit.sum()) == min(count, len(values))
-    left = [v for v, c in zip(values, commit, strict=True) if not c]
-    taken = [v for v, c in zip(values, commit, strict=True) if c]
-    assert not left or min(taken) >= max(left)
-
-
-def test_ancestral_reveals_the_share_of_the_reverse_step() -> None:
-    uniforms = torch.rand(200_000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    assert float(ancestral(uniforms, t=0.8, s=0.6).double().mean()) == pytest.approx(0.25, abs=0.005)
-    assert ancestral(uniforms, t=0.3, s=0.0).all()
 
 
 def test_temperature_zero_takes_the_most_likely_token() -> None:
@@ -94,10 +48,78 @@ def test_a_temperature_without_uniforms_is_refused() -> None:
         predict(torch.zeros(1, 3), None, 0.5)
 
 
-def test_the_ancestral_rule_needs_uniforms() -> None:
-    guess = predict(torch.zeros(2, 3), None, 0.0)
-    with pytest.raises(ValueError, match=r"^the rule is ancestral, expected uniforms to reveal by; none came$"):
-        DiscreteSampler("ancestral").choose(guess, 2)
+def test_margins_are_the_lead_of_the_most_likely_token() -> None:
+    logits = torch.randn(5, 7, generator=torch.Generator().manual_seed(0))
+    first, second = logits.softmax(-1).topk(2).values.unbind(-1)
+    for temperature, uniforms in ((0.0, None), (0.7, torch.full((5,), 0.5, dtype=torch.float64))):
+        margin = predict(logits, uniforms, temperature, margins=True).margin
+        assert margin is not None
+        assert torch.allclose(margin, first - second, atol=1e-6)
+    assert predict(logits, None, 0.0).margin is None
+
+
+@pytest.mark.parametrize(
+    ("rule", "purpose"), [("ancestral", "reveal"), ("remdm_cap", "reveal"), ("random", "order"), ("verified", "")]
+)
+def test_rules_that_draw_need_noise_and_verified_needs_settled_text(rule: str, purpose: str) -> None:
+    message = f"the rule is {rule}, expected uniforms to {purpose} by; none came"
+    if rule == "verified":
+        message = "the rule is verified, which commits what settled text says; nothing to choose here"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        DiscreteSampler(rule).choose(predict(torch.zeros(2, 3), None, 0.0), 2)
+
+
+def test_dream_orders_by_probability_by_margin_or_by_entropy() -> None:
+    shares = [[0.72, 0.2, *[0.016] * 5, 0.0], [0.65, *[0.05] * 7], [0.7, 0.3, *[0.0] * 6]]
+    logits = torch.tensor(shares).clamp(min=1e-9).log()
+    chosen = {}
+    for rule in ("low_confidence", "margin", "low_entropy"):
+        sampler = DiscreteSampler(rule)
+        chosen[rule] = sampler.choose(sampler.predict(logits, None), 3).tolist()
+    assert chosen == {
+        "low_confidence": [True, False, False],
+        "margin": [False, True, False],
+        "low_entropy": [False, False, True],
+    }
+
+
+@pytest.mark.parametrize(("schedule", "counts"), [("log-linear", [4] * 4), ("cosine", [3, 6, 5, 2])])
+def test_a_schedule_says_how_many_commit_in_each_step(schedule: Kind, counts: list[int]) -> None:
+    sampler, masked, seen = DiscreteSampler("low_confidence", schedule=schedule), 16, []
+    for left in range(4, 0, -1):
+        seen.append(int(sampler.choose(predict(torch.zeros(masked, 3), None, 0.0), left, of=4).sum()))
+        masked -= seen[-1]
+    assert seen == counts
+
+
+GUESS = Guess(torch.tensor([5, 6, 7]), torch.tensor([0.2, 0.9, 0.5]), torch.tensor([1.0, 0.1, 0.5]))
+
+
+def chooses(*positions: int) -> Chooser:
+    return lambda guess, left: torch.tensor([i in positions for i in range(len(guess.tokens))])
+
+
+@pytest.mark.parametrize(("chosen", "at_least", "expected"), [((0,), 1, [0]), ((), 1, [1]), ((0,), 2, [0, 1, 2])])
+def test_a_chooser_decides_and_the_most_confident_make_up_the_number(
+    chosen: tuple[int, ...], at_least: int, expected: list[int]
+) -> None:
+    sampler = DiscreteSampler("mine", chooser=chooses(*chosen))
+    assert sampler.choose(GUESS, 4, at_least=at_least).nonzero()[:, 0].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("chooser", "message"),
+    [
+        (lambda guess, left: guess.confidence, "gave torch.float32 [3]; expected torch.bool [3]"),
+        (lambda guess, left: torch.ones(2, dtype=torch.bool), "gave torch.bool [2]; expected torch.bool [3]"),
+        (lambda guess, left: [True] * 3, "gave list; expected torch.bool [3]"),
+        (lambda guess, left: 1 // 0, "failed: ZeroDivisionError: integer division or modulo by zero"),
+    ],
+)
+def test_what_a_chooser_must_not_do_is_said(chooser: Chooser, message: str) -> None:
+    with pytest.raises(PluginFailed) as raised:
+        DiscreteSampler("mine", chooser=chooser).choose(GUESS, 4)
+    assert raised.value.detail == f"the sampler 'mine' {message}"
 
 
 @given(st.floats(0.0, 4.0))
@@ -108,29 +130,99 @@ def test_guidance_at_scale_one_is_the_conditional_model(scale: float) -> None:
     assert torch.allclose(guided(conditional, unconditional, scale), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "sampler",
-    [
-        DiscreteSampler("entropy"),
-        DiscreteSampler("threshold"),
-        DiscreteSampler("low_confidence", steps=3),
-        DiscreteSampler("low_confidence"),
-        DiscreteSampler("ancestral", steps=4, temperature=1.0),
-    ],
-    ids=lambda s: f"{s.rule}-{s.steps}",
-)
-def test_the_loop_fills_every_mask_and_nothing_else(sampler: DiscreteSampler) -> None:
-    generator = torch.Generator().manual_seed(3)
-    table = torch.randn(40, 9, generator=generator)
-    table[:, MASK] = -torch.inf
-    core = DiffusionCore(lambda rows: [table[: len(row)] for row in rows], sampler)
-    given_rows = [torch.tensor([5, MASK, MASK, 7, MASK, 2]), torch.tensor([MASK] * 9), torch.tensor([4, 4])]
-    done = core.generate(given_rows, seed=11)
-    for before, after in zip(given_rows, done, strict=True):
-        assert not (after.tokens == MASK).any()
-        assert torch.equal(after.tokens[before != MASK], before[before != MASK])
-    assert done[2].forwards == 0
-    if sampler.rule == "low_confidence":
-        assert [d.forwards for d in done[:2]] == [3, 3 if sampler.steps else 9]
-    again = core.generate(given_rows, seed=11)
-    assert all(torch.equal(a.tokens, b.tokens) for a, b in itertools.zip_longest(done, again))
+@given(st.floats(1.0, 9.0), st.floats(0.0, 1.0), st.floats(0.01, 1.0))
+def test_the_scale_rises_from_one_in_a_line(scale: float, settled: float, ramp: float) -> None:
+    assert ramped(scale, settled, 0.0) == scale
+    assert ramped(scale, 0.0, ramp) == 1.0
+    assert ramped(scale, max(settled, ramp), ramp) == pytest.approx(scale)
+    assert ramped(scale, ramp / 2, ramp) == pytest.approx(1 + (scale - 1) / 2)
+
+
+ALL = [rule for rule in RULES if rule != "verified"]
+SURE = torch.randn(40, 9, generator=torch.Generator().manual_seed(3))
+SURE[:, MASK] = -torch.inf
+
+
+def constants(rule: Rule, draw: st.DrawFn) -> dict[str, object]:
+    """Values for what a rule reads."""
+    kinds: dict[str, st.SearchStrategy[object]] = {
+        "schedule": st.sampled_from(["cosine", "linear", "log-linear"]),
+        "factor": st.floats(0.1, 3.0),
+        "bound": st.floats(0.0, 3.0),
+        "order_temperature": st.sampled_from([0.0, 0.5]),
+        "stop_entropy": st.sampled_from([None, 0.5, 9.0]),
+        "edit_level": st.floats(0.2, 1.0),
+    }
+    return {name: draw(kinds.get(name, st.floats(0.0, 1.0))) for name in OPTIONS[rule]}
+
+
+@st.composite
+def samplers(draw: st.DrawFn) -> DiscreteSampler:
+    rule = draw(st.sampled_from(ALL))
+    steps, temperature = draw(st.sampled_from([None, 1, 3, 20])), draw(st.sampled_from([0.0, 1.0]))
+    return DiscreteSampler(rule, temperature=temperature, steps=steps, **constants(rule, draw))  # type: ignore[arg-type]
+
+
+@given(samplers(), st.lists(st.sampled_from([MASK, MASK, 2, 7]), max_size=12), st.integers(0, 99))
+def test_every_sampler_fills_every_mask_within_its_steps_and_writes_nothing_else(
+    sampler: DiscreteSampler, canvas: list[int], seed: int
+) -> None:
+    before = torch.tensor(canvas, dtype=torch.long)
+    core = DiffusionCore(lambda rows: [SURE[: len(row)] * (1 + (row == 2).sum()) for row in rows], sampler)
+    done, again = (core.generate([before, before[:3]], seed=seed)[0] for _ in range(2))
+    masks = int((before == MASK).sum())
+    assert not (done.tokens == MASK).any()
+    assert torch.equal(done.tokens[before != MASK], before[before != MASK])
+    limit = masks + 1 + POST_STEPS if sampler.rule == "editing" else masks
+    assert done.forwards <= (sampler.steps or masks if sampler.rule in FIXED and masks else limit)
+    assert torch.equal(done.tokens, again.tokens)
+
+
+def test_every_rule_but_verified_has_its_constants_named() -> None:
+    assert set(OPTIONS) == set(RULES)
+    named = {name for options in OPTIONS.values() for name in options}
+    assert named <= set(DiscreteSampler.__dataclass_fields__)
+
+
+def test_a_forward_that_would_be_the_same_is_not_computed_again() -> None:
+    """x0 caching: 4 masks need at most 4 forwards in however many steps; nothing else about the sample changes."""
+    asked: list[int] = []
+
+    def denoiser(rows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        asked.append(len(rows))
+        return [SURE[: len(row)] for row in rows]
+
+    sampler = DiscreteSampler("ancestral", steps=500, temperature=1.0)
+    (done,) = DiffusionCore(denoiser, sampler).generate([torch.full((4,), MASK)], seed=3)
+    assert done.forwards == sum(asked) <= 4
+
+
+def test_a_stable_text_is_committed_before_its_steps_are_spent() -> None:
+    certain = torch.zeros(8, 9).index_fill_(1, torch.tensor(5), 30.0)
+    canvas = torch.full((8,), MASK)
+    forwards = {}
+    for bound in (None, 0.01):
+        core = DiffusionCore(lambda rows: [certain for _ in rows], DiscreteSampler("margin", stop_entropy=bound))
+        (done,) = core.generate([canvas])
+        assert done.tokens.tolist() == [5] * 8
+        forwards[bound] = done.forwards
+    assert forwards == {None: 8, 0.01: 2}
+
+
+def test_editing_replaces_what_the_network_is_sure_is_wrong() -> None:
+    """The first token is placed wrongly as long as the second is masked; with the second it is known."""
+
+    def denoiser(rows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        told = []
+        for row in rows:
+            logits = torch.zeros(2, 9)
+            logits[0, 5 if row[1] == MASK else 6] = 3.0 if row[1] == MASK else 9.0
+            logits[1, 7] = 2.9
+            told.append(logits)
+        return told
+
+    canvas = torch.tensor([MASK, MASK])
+    for edit_level, expected in ((0.9, [6, 7]), (1.0, [5, 7])):
+        sampler = DiscreteSampler("editing", level=0.7, edit_level=edit_level)
+        (done,) = DiffusionCore(denoiser, sampler).generate([canvas])
+        assert done.tokens.tolist() == expected

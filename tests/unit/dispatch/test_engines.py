@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from perfuse import wire
 from perfuse.dispatch import engines as pools
+from perfuse.dispatch import link as links
 from perfuse.dispatch.engines import EnginePool
 from perfuse.dispatch.pool import AcceptedEvent, Completed, Event, PreviewEvent, RestartedEvent
 from perfuse.engine.flight import FlightRecorder, note_end
@@ -21,8 +22,10 @@ from perfuse.requests import Preview, TextOutput, TextRequest, TextResult
 class FakeEngine:
     """Listens, says hello, remembers what came, and answers when told to."""
 
-    def __init__(self, path: Path, flight: str = "") -> None:
+    def __init__(self, path: Path, flight: str = "", port: int | None = None) -> None:
         self.path = path
+        self.port = port
+        self.refuses = False
         self.got: list[wire.FrontMessage] = []
         self.hello: wire.Message | None = wire.Hello(
             protocol=wire.PROTOCOL, build="0", pid=1, models=[], backlog_limit=2.0, flight=flight
@@ -31,10 +34,18 @@ class FakeEngine:
         self._server: asyncio.Server | None = None
 
     async def open(self) -> None:
-        self._server = await asyncio.start_unix_server(self._serve, str(self.path))
+        if self.port is None:
+            self._server = await asyncio.start_unix_server(self._serve, str(self.path))
+        else:
+            self._server = await asyncio.start_server(self._serve, "localhost", self.port)
+            self.port = self._server.sockets[0].getsockname()[1]
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.append(writer)
+        if self.refuses:
+            self.got.extend(wire.decode_front(body) for body in wire.FrameReader().feed(await reader.read(65536)))
+            writer.close()
+            return
         if self.hello is not None:
             self.say(self.hello)
         frames = wire.FrameReader()
@@ -182,9 +193,11 @@ async def test_an_engines_own_refusal_is_believed_until_the_next_heartbeat(
     (submit,) = await engines[0].submitted()
     engines[0].say(wire.problem_of(submit.id, Overloaded("full", retry_after=2.5)))
     assert (await error_of(task)).retry_after == 2.5
-    assert pool.refusal() is not None
-    engines[0].say(wire.Heartbeat(last_step_age=0.0, busy=False, backlog=0.0, counters={}))
-    await until(lambda: pool.refusal() is None)
+    with pytest.raises(Overloaded):
+        await pool.admit()
+    engines[0].say(wire.Heartbeat(last_step_age=0.0, busy=False, backlog=0.0, counters={"rows": 8.0}))
+    await until(lambda: bool(pool.engines[0].counters))
+    await pool.admit()
 
 
 async def test_the_least_loaded_engine_is_chosen(engines: list[FakeEngine]) -> None:
@@ -325,6 +338,61 @@ async def test_no_engine_in_time_is_unavailable(tmp_path: Path) -> None:
     await pool.close()
 
 
+@pytest_asyncio.fixture
+async def remote(tmp_path: Path) -> AsyncIterator[FakeEngine]:
+    """An engine on another host."""
+    made = FakeEngine(tmp_path / "unused", port=0)
+    await made.open()
+    yield made
+    await made.close()
+
+
+async def test_an_engine_on_another_host_hears_the_token_first(remote: FakeEngine) -> None:
+    pool = EnginePool([f"tcp://localhost:{remote.port}"], token="secret")
+    await pool.start()
+    await until(lambda: pool.ready)
+    task = ask(pool)
+    (submit,) = await remote.submitted()
+    assert remote.got[0] == wire.Greet(token="secret")
+    remote.finish(submit)
+    assert text_of(await task) == "a"
+    await pool.close()
+
+
+async def test_a_host_that_falls_silent_is_lost_and_its_requests_go_elsewhere(
+    remote: FakeEngine, engines: list[FakeEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "_SILENT_SECONDS", 0.2)
+    pool = EnginePool([f"tcp://localhost:{remote.port}", str(engines[0].path)])
+    await pool.start()
+    await until(lambda: all(state.ready for state in pool.engines))
+    engines[0].say(wire.Heartbeat(last_step_age=0.0, busy=True, backlog=1.0, counters={}))
+    await until(lambda: pool.engines[1].busy)
+    task = ask(pool)
+    await remote.submitted()
+    remote.hello = None
+    (again,) = await engines[0].submitted()
+    assert not again.solo, "the network is suspected, not the request"
+    engines[0].finish(again)
+    assert (await task).restarts == 1
+    assert pool.engines[0].deaths == 1
+    await pool.close()
+
+
+async def test_an_engine_that_hangs_up_is_not_asked_all_the_time(
+    remote: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "_REFUSED_SECONDS", 60.0)
+    remote.refuses = True
+    pool = EnginePool([f"tcp://localhost:{remote.port}"])
+    await pool.start()
+    await until(lambda: bool(remote.got))
+    await asyncio.sleep(0.05)
+    assert remote.got == [wire.Greet(token="")]
+    assert not pool.ready
+    await pool.close()
+
+
 async def test_held_requests_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pools, "MOST_HELD", 2)
     pool = EnginePool([str(tmp_path / "nobody.sock")])
@@ -336,6 +404,44 @@ async def test_held_requests_are_bounded(tmp_path: Path, monkeypatch: pytest.Mon
     assert error.detail == "no engine is ready and 2 requests wait for one"
     await pool.close()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_nobody_is_let_in_before_an_engine_can_be_asked(
+    pool: EnginePool, engines: list[FakeEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools, "WINDOW", 2)
+    tasks = [ask(pool), ask(pool)]
+    first, second = await engines[0].submitted(2)
+    coming = [asyncio.create_task(pool.admit()) for _ in range(3)]
+    gone = asyncio.create_task(pool.admit())
+    coming.append(asyncio.create_task(pool.admit()))
+    await asyncio.sleep(0.01)
+    gone.cancel()
+    engines[0].say(wire.Accepted(id=first.id, backlog=0.1, lsn=0))
+    await coming[0]
+    assert [task.done() for task in coming] == [True, False, False, False]
+    engines[0].say(wire.problem_of(second.id, Overloaded("full", retry_after=2.5)))
+    for task in coming[1:]:
+        error = await error_of(task)
+        assert isinstance(error, Overloaded)
+        assert error.retry_after == pytest.approx(2.5, abs=0.5)
+    engines[0].finish(first)
+    assert text_of(await tasks[0]) == "a"
+    assert isinstance(await error_of(tasks[1]), Overloaded)
+
+
+async def test_who_waits_to_be_let_in_goes_on_waiting_as_a_request_when_the_engine_dies(
+    pool: EnginePool, engines: list[FakeEngine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools, "WINDOW", 1)
+    task = ask(pool)
+    await engines[0].submitted(1)
+    coming = asyncio.create_task(pool.admit())
+    await asyncio.sleep(0.01)
+    assert not coming.done()
+    engines[0].die()
+    await coming
+    task.cancel()
 
 
 async def test_an_engine_is_asked_about_few_requests_at_a_time(

@@ -72,7 +72,7 @@ async def test_somebody_listens_but_no_worker_is_there_yet(path: Path, learned: 
         await link.ask(STATUS)
     with pytest.raises(Unavailable, match="^the evolution worker is not running$"):
         await link.ask(STATUS)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 20
     link.close()
     listening.close()
 

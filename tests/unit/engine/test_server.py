@@ -13,12 +13,14 @@ import pytest
 import pytest_asyncio
 
 from perfuse import wire
+from perfuse.engine import server as serving
 from perfuse.engine.loop import Admitted
 from perfuse.engine.run import Job, Sink
 from perfuse.engine.server import EngineServer
 from perfuse.errors import NonFiniteOutput, Overloaded
 from perfuse.requests import Preview, TextRequest, TextResult
 
+TOKEN = "a-token-of-the-engine"
 HELLO = wire.Hello(protocol=wire.PROTOCOL, build="0", pid=1, models=[], backlog_limit=2.0)
 
 
@@ -89,31 +91,85 @@ class Bench:
     running: asyncio.Task[None]
     fronts: list[Front] = field(default_factory=list)
 
-    async def front(self) -> Front:
+    async def connected(self) -> Front:
         front = Front(*await asyncio.open_unix_connection(str(self.path)))
         self.fronts.append(front)
+        return front
+
+    async def front(self) -> Front:
+        front = await self.connected()
         assert await front.hear() == HELLO
         return front
 
 
-@pytest_asyncio.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+@contextlib.asynccontextmanager
+async def running(path: Path, token: str = "") -> AsyncIterator[Bench]:
     jobs = ScriptedJobs()
     beats: list[float] = []
-    server = EngineServer(jobs, jobs, HELLO, on_heartbeat=lambda now, beat: beats.append(now))
-    path = tmp_path / "engine.sock"
+    server = EngineServer(jobs, jobs, HELLO, on_heartbeat=lambda now, beat: beats.append(now), token=token)
     listener = await asyncio.get_running_loop().create_unix_server(server.protocol, str(path))
-    running = asyncio.create_task(server.run())
-    bench = Bench(server, jobs, path, beats, running)
+    bench = Bench(server, jobs, path, beats, asyncio.create_task(server.run()))
     yield bench
     for front in bench.fronts:
         front.writer.close()
         with contextlib.suppress(ConnectionError):
             await front.writer.wait_closed()
     server.stop()
-    await running
+    await bench.running
     listener.close()
     await listener.wait_closed()
+
+
+@pytest_asyncio.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    async with running(tmp_path / "engine.sock") as made:
+        yield made
+
+
+@pytest_asyncio.fixture
+async def guarded(tmp_path: Path) -> AsyncIterator[Bench]:
+    """An engine that expects a token."""
+    async with running(tmp_path / "guarded.sock", TOKEN) as made:
+        yield made
+
+
+async def test_a_front_that_knows_the_token_is_a_front_like_any_other(guarded: Bench) -> None:
+    front = await guarded.connected()
+    front.send(wire.Greet(token=TOKEN))
+    assert await front.hear() == HELLO
+    front.submit(3, tenant="x" * 2000)
+    assert await front.hear() == wire.Accepted(id=3, backlog=0.25, lsn=7)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        wire.frame(wire.Greet(token="another")),
+        wire.frame(wire.Greet(token="")),
+        wire.frame(wire.Cancel(id=1)),
+        wire.frame(wire.Greet(token="x" * 2000)),
+        b"GET / HTTP/1.1\r\n\r\n",
+    ],
+    ids=["another", "none", "no greeting", "long", "http"],
+)
+async def test_who_does_not_know_the_token_hears_nothing(guarded: Bench, first: bytes) -> None:
+    front = await guarded.connected()
+    front.writer.write(first)
+    async with asyncio.timeout(5):
+        assert await front.reader.read() == b""
+    assert guarded.jobs.jobs == {}
+
+
+async def test_who_says_nothing_is_disconnected(guarded: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "_GREETING_SECONDS", 0.05)
+    front = await guarded.connected()
+    assert await front.hung_up()
+
+
+async def test_an_engine_without_a_token_wants_no_greeting(bench: Bench) -> None:
+    front = await bench.front()
+    front.send(wire.Greet(token=TOKEN))
+    assert await front.hung_up()
 
 
 async def test_hello_then_the_state_then_answers(bench: Bench) -> None:

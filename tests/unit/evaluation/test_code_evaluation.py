@@ -11,7 +11,6 @@ import torch
 
 from perfuse import sandbox
 from perfuse.evaluation import code
-from perfuse.evaluation.intervals import wilson
 from perfuse.evaluation.neighbours import NearestSentence
 from perfuse.evaluation.twin import complete
 from perfuse.models.call import Call, Output
@@ -22,16 +21,6 @@ from perfuse.requests import TextOutput, TextRequest
 from perfuse.training.corpus.tasks import held_out_tasks
 
 needs_jail = pytest.mark.skipif(sandbox.availability().tier == "none", reason="this kernel cannot confine")
-
-
-def test_wilson_of_half_of_a_hundred() -> None:
-    assert wilson(50, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
-
-
-def test_wilson_stays_inside_and_knows_nothing_without_trials() -> None:
-    assert wilson(0, 0) == (0.0, 1.0)
-    assert wilson(10, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
-    assert wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
 
 
 def test_the_nearest_sentence_shares_the_rare_words() -> None:

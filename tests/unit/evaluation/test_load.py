@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -173,3 +174,23 @@ def test_a_process_that_has_ended_has_no_name() -> None:
     assert load.part_of(NOBODY) == "other"
     assert load.command_of(NOBODY) == ""
     assert load.children_of(NOBODY) == []
+
+
+async def test_what_a_server_has_not_read_is_counted_by_client() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as idle:
+        port: int = idle.getsockname()[1]
+        first, second = Connection(port), Connection(port)
+        asked = [asyncio.create_task(each.request("POST", "/", "x" * 1000)) for each in (first, second)]
+        while not (first.sent_from and second.sent_from):
+            await asyncio.sleep(0.001)
+        one = load.unread_bytes(port, {first.sent_from})
+        assert one > 1000
+        assert load.unread_bytes(port, {first.sent_from, second.sent_from}) == 2 * one
+        accepted, (_, came_from) = idle.accept()
+        with accepted:
+            accepted.recv(1 << 16)
+            assert load.unread_bytes(port, {came_from}) == 0
+            assert load.unread_bytes(port, {first.sent_from, second.sent_from}) == one
+    first.close()
+    second.close()
+    assert all(isinstance(each, OSError) for each in await asyncio.gather(*asked, return_exceptions=True))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from perfuse.dispatch.pool import Completed, Event
-from perfuse.errors import Overloaded, PerfuseError
+from perfuse.errors import PerfuseError
 from perfuse.requests import (
     EmbedRequest,
     EmbedResult,
@@ -47,8 +47,8 @@ class ScriptedPool:
     def counters(self) -> Mapping[str, float]:
         return {}
 
-    def refusal(self) -> Overloaded | None:
-        return None
+    async def admit(self) -> None:
+        return
 
     async def run(
         self,

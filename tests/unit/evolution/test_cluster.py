@@ -134,6 +134,20 @@ def test_the_radius_lies_in_the_middle_between_members_and_outsiders() -> None:
     assert radius(others, centre, share=1.0, outsiders=members, leak=0.5) == pytest.approx(end, abs=1e-6)
 
 
+def test_neighbours_draw_the_radius_in_but_never_into_the_members() -> None:
+    centre = unit([[1.0, 0.0]])[0]
+    members, others = unit([[1.0, 0.1], [1.0, 0.2]]), unit([[0.0, 1.0]])
+    end = 1 - members[1] @ centre
+
+    def bound(neighbours: list[list[float]]) -> float:
+        return radius(members, centre, share=1.0, outsiders=others, leak=0.0, neighbours=unit(neighbours))
+
+    between = 1 - unit([[1.0, 0.6]])[0] @ centre
+    assert bound([[1.0, 0.6], [1.0, 0.9]]) == pytest.approx((end + between) / 2, abs=1e-6)
+    assert bound([[1.0, 0.05]]) == pytest.approx(end, abs=1e-6)
+    assert bound([[-1.0, 0.0]]) == radius(members, centre, share=1.0, outsiders=others, leak=0.0)
+
+
 def test_whitening_gives_the_reference_one_variance_in_all_directions() -> None:
     rng = np.random.default_rng(2)
     reference = rng.normal(size=(4000, 6)) @ rng.normal(size=(6, 6)) + 5

@@ -7,11 +7,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from perfuse import plugins
 from perfuse.errors import InvalidRequest
 from perfuse.evolution.curate import Rules, curate
 from perfuse.evolution.intake import row_of, verify
 from perfuse.store.learning import Feedback
-from perfuse.wire import FeedbackItem, JsonSchema, PythonCase, PythonTests
+from perfuse.wire import FeedbackItem, Installed, JsonSchema, PythonCase, PythonTests
 
 CASES = [{"args": [2], "expected": 4}, {"args": ["x"], "expected": "xx"}, {"args": [None], "raises": "TypeError"}]
 TESTS = PythonTests("double", msgspec.convert(CASES, list[PythonCase]))
@@ -32,6 +33,16 @@ def item(output: str = WRONG, **said: Any) -> FeedbackItem:
 def verdict(**said: Any) -> tuple[bool | None, bool | None]:
     row = verify([row_of("fb_1", item(**said))])[0]
     return row.output_passed, row.correction_passed
+
+
+def test_a_row_holds_what_the_model_read() -> None:
+    said = item()
+    request = {"prompt": "Double it.", "language": "c", "refine": {"code": "x\ny\n", "error": "a.c:2:1: error: no"}}
+    row = row_of("fb_1", msgspec.structs.replace(said, request=msgspec.Raw(msgspec.json.encode(request))))
+    assert (row.prompt, row.prefix, row.suffix) == ("c: Double it.\nwrong:\nx\ny\n\nerror: error: no", "", "")
+    request["refine"]["width"] = "line"  # type: ignore[index]
+    row = row_of("fb_1", msgspec.structs.replace(said, request=msgspec.Raw(msgspec.json.encode(request))))
+    assert (row.prompt, row.prefix, row.suffix) == ("c: Double it.\nerror: error: no", "x\n", "")
 
 
 def test_a_row_holds_the_request_the_answer_and_what_was_said() -> None:
@@ -105,3 +116,15 @@ def test_verified_rows_are_curated_into_a_good_and_a_bad_example() -> None:
     rows = verify([row_of("fb_1", item(correction=RIGHT, verifier=TESTS)), row_of("fb_2", other)])
     examples = curate(rows, Rules()).examples
     assert {(e.text, e.good, e.by) for e in examples} == {(RIGHT, True, "verifier"), (WRONG, False, "verifier")}
+
+
+def test_a_function_of_another_package_judges(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugins, "verifier", lambda name: lambda text, arguments: arguments["holds"] in text)
+    assert verdict(correction=RIGHT, verifier=Installed("holding", {"holds": "* 2"})) == (False, True)
+
+
+def test_a_function_that_fails_gives_no_verdict(caplog: pytest.LogCaptureFixture) -> None:
+    row = verify([row_of("fb_1", item(correction=RIGHT, verifier=Installed("gone", {})))])[0]
+    assert (row.output_passed, row.correction_passed) == (None, None)
+    (judged,) = curate([row], Rules()).rows
+    assert (judged.state, judged.reason) == ("quarantined", "its verifier could not judge")

@@ -281,7 +281,7 @@ class TestJobs:
         assert (learned.blobs.holds(gone.blob), learned.blobs.holds(kept.blob)) == (False, True)
 
     async def test_no_byte_of_a_revoked_source_is_left_after_a_purge(
-        self, link: EvolutionLink, learned: Learned
+        self, link: EvolutionLink, learned: Learned, scripted: Scripted
     ) -> None:
         marker = b"only the revoked source said this"
         learned.store.commit([FEEDBACK.put(feedback("c-z", "z", output=marker.decode()))])
@@ -291,9 +291,11 @@ class TestJobs:
             return [file.name for file in folder.rglob("*") if file.is_file() and marker in file.read_bytes()]
 
         assert left() != []
+        made = champion(learned, "d1", "z")
         await link.ask(orders.Revoke(tenant="t", source="z"))
-        await link.ask(orders.Purge(tenant=""))
+        purged = await link.ask(orders.Purge(tenant=""))
         assert left() == []
+        assert (purged["records"], scripted.forgotten) == (0, [{made.id}])
 
 
 class TestConnections:

@@ -16,7 +16,7 @@ from perfuse.errors import NotFound, WrongState
 from perfuse.evolution.curate import Rules
 from perfuse.evolution.learned import Learned
 from perfuse.evolution.promote import admit, get, promote, reject, roll_back, start_canary, withdraw
-from perfuse.evolution.revoke import Taken, made_of, purge, retire_foreign, revoke
+from perfuse.evolution.revoke import Taken, made_of, purge, retire_foreign, revoke, withdrawn
 from perfuse.store.aliases import current
 from perfuse.store.learning import (
     ADAPTATIONS,
@@ -119,6 +119,43 @@ def test_a_quorum_that_loses_a_voice_is_none_any_more(learned: Learned) -> None:
         "quarantined",
         "2 of its sources agree; 3 more than contradict are needed",
     )
+
+
+def test_answers_that_repeat_the_source_leave_the_feedback_of_others_and_their_corrections_stay(
+    learned: Learned,
+) -> None:
+    made = champion(learned, candidate("d1", "a"))
+    clean = champion(learned, candidate("k1", "b", cluster="k"))
+    about = {"adaptations": (made.id,), "output": "as a says", "output_passed": True}
+    corrected = feedback("o1", "b", **about)
+    praised = feedback("o2", "b", **about, verifier="", correction=None, correction_passed=None, reward=1.0)
+    replaced = feedback("o3", "b", **about, state="superseded", reason="o1 is a later word of the same source")
+    voted = feedback("o4", "b", **about, verifier="", correction_passed=None)
+    apart = feedback("o5", "b", adaptations=(clean.id,), output="as b says")
+    learned.store.commit([FEEDBACK.put(corrected, praised, replaced, voted, apart)])
+    assert withdrawn(learned.store.snapshot(), "t") == set()
+    taken = revoke(learned, "t", "a", 9.0)
+    assert taken.feedback == 2
+    there = {row.id: row for row in FEEDBACK.scan(learned.store.snapshot())}
+    without = {"output": "", "output_passed": None}
+    assert there["o1"] == replace(corrected, **without)
+    lost = {"state": "quarantined", "reason": "the answer it is about is empty or was withdrawn"}
+    assert there["o2"] == replace(praised, **without, **lost)
+    assert there["o3"] == replace(replaced, **without)
+    few = "1 of its sources agree; 3 more than contradict are needed"
+    assert there["o4"] == replace(voted, **without, state="quarantined", reason=few)
+    assert there["o5"] == apart
+    assert "o1" in taken.rebuild[0].feedback
+    assert "o2" not in taken.rebuild[0].feedback
+    assert withdrawn(learned.store.snapshot()) == withdrawn(learned.store.snapshot(), "t") == {made.id}
+    assert withdrawn(learned.store.snapshot(), "u") == set()
+
+
+def test_what_a_source_teaches_after_it_was_revoked_is_not_withdrawn(learned: Learned) -> None:
+    revoke(learned, "t", "a", 0.5)
+    learned.store.commit([FEEDBACK.put(feedback("c-a", "a"))])
+    champion(learned, candidate("d1", "a"))
+    assert withdrawn(learned.store.snapshot(), "t") == set()
 
 
 def test_training_under_way_on_a_revoked_source_is_cancelled_and_queued_without_it(learned: Learned) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from perfuse.evolution.taking import Taking
 from perfuse.queue.inbox import Put
 from perfuse.queue.inbox_sqlite import SqliteInbox
 from perfuse.sandbox import Availability
-from perfuse.store.learning import FEEDBACK, REVOCATIONS, Revocation, alias_key
+from perfuse.store.learning import ADAPTATIONS, FEEDBACK, REVOCATIONS, Revocation, alias_key
 from perfuse.wire import FeedbackItem, PythonCase, PythonTests, pack_feedback
-from unit.evolution.learning import Crash, CrashingStore, reopen
+from unit.evolution.learning import Crash, CrashingStore, candidate, reopen
 
 TESTS = PythonTests("f", [PythonCase(args=[2], expected=4)])
 
@@ -156,3 +157,20 @@ async def test_where_nothing_can_be_verified_feedback_waits_and_no_attempt_count
     assert refused.value.detail == "feedback waits, because nothing can be verified here: this kernel has no Landlock"
     (lease,) = await inbox.lease(1, 60)
     assert (lease.id, lease.attempts) == (put, 0)
+
+
+async def test_an_answer_that_repeats_a_source_revoked_meanwhile_is_not_taken_in(
+    learned: Learned, inbox: SqliteInbox
+) -> None:
+    taught = replace(candidate("d1", "z"), id="ad_z")
+    revoked = Revocation(key=alias_key("t", "z"), tenant="t", source="z", at=4.5)
+    learned.store.commit([ADAPTATIONS.put(taught), REVOCATIONS.put(revoked)])
+    said = {"verifier": TESTS, "correction": "def f(x):\n    return 2 * x\n"}
+    repeating = await inbox.put(Put(item(adaptations=("ad_z",), **said)))
+    clean = await inbox.put(Put(item(adaptations=("ad_y",), **said)))
+    await Taking(learned, inbox).take()
+    rows = {row.id: row for row in FEEDBACK.scan(learned.store.snapshot())}
+    assert (rows[repeating].output, rows[repeating].output_passed, rows[repeating].correction_passed) == (
+        "", None, True,
+    )  # fmt: skip
+    assert (rows[clean].output[:3], rows[clean].output_passed) == ("def", False)

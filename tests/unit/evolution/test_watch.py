@@ -96,3 +96,17 @@ async def test_rows_from_before_the_canary_and_rows_without_tests_say_nothing(le
     engines = pool(WRONG, RIGHT)
     await Watch(learned, Answerer(engines), tmp_path).look()
     assert engines.asked == []
+
+
+async def test_a_canary_whose_requests_have_moved_ends_undecided(learned: Learned, tmp_path: Path) -> None:
+    made = canary(learned)
+    engines = pool(WRONG, RIGHT)
+    watch = Watch(learned, Answerer(engines), tmp_path / "evolution")
+    assert await watch.look() == 0
+    learned.store.commit([FEEDBACK.put(feedback("c-a", "a", cluster="wide"))])
+    assert await watch.look() == 1
+    found = get(learned.store.snapshot(), made)
+    reason = "1 of the 1 requests it was taught belong to another cluster now"
+    assert (found.state, found.reason) == ("rejected", reason)
+    assert current(learned.store.snapshot(), "t", "c").canary is None
+    assert engines.asked == []

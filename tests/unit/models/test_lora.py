@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -71,6 +72,15 @@ def test_an_adaptation_adds_the_scaled_product_to_the_weights() -> None:
     (added,) = made.forward([Call(made, {"tokens": tokens}, adaptation=adaptation)])
     (expected,) = merged.forward([Call(merged, {"tokens": tokens})])
     assert torch.allclose(added["logits"], expected["logits"], atol=1e-3)
+
+
+def test_the_scale_may_stand_in_b() -> None:
+    made, adaptation = network(), taught(3)
+    call = Call(made, {"tokens": torch.arange(5, 25)}, adaptation=adaptation)
+    scaled = adaptation.scaled()
+    assert (adaptation.scale, scaled.scale) == (4.0, 1.0)
+    (plain,), (folded,) = made.forward([call]), made.forward([replace(call, adaptation=scaled)])
+    assert torch.allclose(plain["logits"], folded["logits"], atol=1e-4)
 
 
 def test_groups_are_runs_of_the_same_object() -> None:

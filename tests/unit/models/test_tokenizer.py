@@ -68,3 +68,11 @@ def test_other_marks_are_refused(tmp_path: Path) -> None:
     assert caught.value.detail == (
         f"tokenizer.json starts with the tokens ('<null>', '<hole>', '<bos>', '<eos>', '<sep>'), expected {MARKS}"
     )
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_pieces_say_what_the_ids_of_a_text_say(text: str) -> None:
+    pieces = TRAINED.pieces()
+    assert b"".join(pieces[token] for token in TRAINED.encode(text)) == text.encode()
+    assert pieces[: len(MARKS)] == [b""] * len(MARKS)
+    assert all(pieces[len(MARKS) :])

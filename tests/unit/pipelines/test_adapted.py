@@ -32,7 +32,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def request(prompt: str = PROMPT, **fields: object) -> TextRequest:
-    return TextRequest(prompt=prompt, **{"seed": 3, "reproducible": True, **fields})  # type: ignore[arg-type]
+    return TextRequest(prompt=prompt, **{"seed": 3, "reproducible": True, "syntax": "off", **fields})  # type: ignore[arg-type]
 
 
 def test_a_request_like_those_learned_from_is_answered_by_what_was_learned(world: World) -> None:

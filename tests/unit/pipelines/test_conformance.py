@@ -9,6 +9,7 @@ import pytest
 
 from adapting import encoder_of, tiny_text
 from conformance import CHECKS, Case, Wrap
+from perfuse.diffusion.samplers import RULES
 from perfuse.models.planner import PlannerConfig, untrained_planner
 from perfuse.models.text import TextConfig, untrained_text
 from perfuse.models.tokenizer import TextTokenizer
@@ -90,6 +91,23 @@ CASES = [
             TextRequest(prefix="def ", suffix=":\n", length=7, guidance=1.7, steps=4, sampler="low_confidence"),
             TextRequest(prompt="a", n=3, temperature=1.0, steps=3, sampler="ancestral", seed=9),
             TextRequest(prompt="a longer prompt than the others", sampler="threshold", length=40, steps=9),
+            TextRequest(prompt="a", regex="[a-d]{3,9}( = [0-9]+)?", length=12, temperature=1.0, seed=4),
+            TextRequest(prompt="b", schema='{"enum": ["double", "sum", 12]}', length=20, sampler="entropy", steps=4),
+        ],
+    ),
+    Case(
+        "samplers",
+        text_pipeline,
+        [
+            TextRequest(
+                prompt=rule,
+                sampler=rule,
+                temperature=0.8,
+                guidance=2.0 if rule == "remdm_cap" else 1.0,
+                seed=4,
+                length=9,
+            )
+            for rule in RULES
         ],
     ),
     Case("trajectory", trajectory_pipeline, [plan(1, 5, 4), plan(2, 1, 8), plan(3, 16, 2)]),

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from perfuse.diffusion.samplers import REVISING, RULES
 from perfuse.errors import CanvasTooLong, InvalidRequest, NothingToFill, PerfuseError, UnknownModel
 from perfuse.models.call import Call, Output
 from perfuse.models.canvas import settled_text
-from perfuse.models.tokenizer import EOS, MASK, NULL, TextTokenizer
+from perfuse.models.tokenizer import EOS, MASK, NULL, SEP, TextTokenizer
 from perfuse.pipelines.alone import AloneRun, run_alone
 from perfuse.pipelines.text import WINDOW, TextModel, TextPipeline
-from perfuse.requests import Preview, TextRequest, TextResult
+from perfuse.requests import Preview, SamplerOptions, TextRequest, TextResult
+from plugged import importable, installed
 
 CODE = "def double(values):\n    return [value * 2 for value in values]\n"
 
@@ -41,6 +44,7 @@ class Oracle:
     name: str = "oracle@3"
     reproducible_rows: int = 4
     lies: frozenset[int] = frozenset()
+    prompted: bool = False  # knows nothing where there is no prompt
     seen: list[list[int]] = field(default_factory=list)
     orders: list[list[int]] = field(default_factory=list)
 
@@ -58,7 +62,7 @@ class Oracle:
             for place in range(start - 1, len(tokens)):
                 masked = int(tokens[place]) == MASK
                 i = place - start if masked else place - start + 1
-                if i < len(self.answer):
+                if i < len(self.answer) and not (self.prompted and int(tokens[1]) == SEP):
                     token = (self.answer[i] + 7) % self.vocabulary if masked and i in self.lies else self.answer[i]
                     logits[place, token] = max(self.sure - self.fall * i, 1.0)
             outputs.append({"logits": logits})
@@ -147,14 +151,145 @@ def test_an_unsure_network_takes_more_forwards_and_says_so(tokenizer: TextTokeni
     assert output.confidence < 0.99
 
 
-@pytest.mark.parametrize("sampler", ["entropy", "threshold", "low_confidence", "ancestral"])
-@pytest.mark.parametrize("steps", [1, 3, 7])
+@pytest.mark.parametrize("sampler", [rule for rule in RULES if rule != "verified"])
+@pytest.mark.parametrize("steps", [1, 3, 7, 60])
 def test_every_sampler_keeps_the_step_budget(tokenizer: TextTokenizer, sampler: str, steps: int) -> None:
     oracle, pipeline = build(tokenizer, sure=4.0, fall=0.05)
-    (output,) = fill(pipeline, TextRequest(sampler=sampler, steps=steps, seed=3)).outputs  # type: ignore[arg-type]
+    (output,) = fill(pipeline, TextRequest(sampler=sampler, steps=steps, seed=3)).outputs
     assert output.steps_done <= steps
     assert MASK not in output.token_ids
     assert len(oracle.seen) == output.forwards
+
+
+def test_a_sampler_of_another_package_fills_within_the_budget(tokenizer: TextTokenizer, tmp_path: Path) -> None:
+    _, pipeline = build(tokenizer, sure=11.0, fall=0.1)
+    with importable(installed(tmp_path, "perfuse-frontier")):
+        (output,) = fill(pipeline, TextRequest(sampler="frontier")).outputs
+        (hurried,) = fill(pipeline, TextRequest(sampler="frontier", steps=2)).outputs
+        assert [demand.kind for demand in pipeline.estimate(TextRequest(sampler="frontier"))] == ["text/frontier"]
+    assert output.text == CODE
+    assert 1 < output.forwards < 48
+    assert hurried.steps_done <= 2
+    assert MASK not in hurried.token_ids
+
+
+def test_a_sampler_that_there_is_not_is_refused(tokenizer: TextTokenizer) -> None:
+    _, pipeline = build(tokenizer)
+    assert refused(pipeline, TextRequest(sampler="frontier")) == (
+        InvalidRequest,
+        f"no sampler is named 'frontier'; expected one of auto, {', '.join(RULES)}",
+        "/sampler",
+        "leave out `sampler` for the default",
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "detail", "field"),
+    [
+        (
+            TextRequest(sampler="threshold", sampler_options=SamplerOptions(eta=0.1)),
+            "the sampler 'threshold' has no option 'eta'; its options are window, level, stop_entropy",
+            "/sampler_options/eta",
+        ),
+        (
+            TextRequest(sampler_options=SamplerOptions(level=0.5)),
+            "the sampler 'verified' has no option 'level'; its options are window, bound",
+            "/sampler_options/level",
+        ),
+        (
+            TextRequest(sampler="remdm_cap", sampler_options=SamplerOptions(eta=1.5)),
+            "eta is 1.5; expected a number from 0 to 1",
+            "/sampler_options/eta",
+        ),
+        (
+            TextRequest(sampler="random", sampler_options=SamplerOptions(window=0)),
+            "window is 0; expected a number from 1 to 256",
+            "/sampler_options/window",
+        ),
+        (
+            TextRequest(sampler="margin", sampler_options=SamplerOptions(schedule="sine")),
+            "no schedule is named 'sine'; expected one of cosine, linear, log-linear",
+            "/sampler_options/schedule",
+        ),
+        (
+            TextRequest(sampler="verified", guidance_ramp=0.5),
+            "guidance_ramp is 0.5 with the sampler 'verified', which takes as many steps as it needs",
+            "/guidance_ramp",
+        ),
+        (TextRequest(guidance_ramp=2.0), "guidance_ramp is 2.0; expected a number from 0 to 1", "/guidance_ramp"),
+    ],
+)
+def test_options_that_a_sampler_does_not_read_or_that_are_out_of_range_are_refused(
+    tokenizer: TextTokenizer, asked: TextRequest, detail: str, field: str
+) -> None:
+    _, pipeline = build(tokenizer)
+    assert refused(pipeline, asked)[:3] == (InvalidRequest, detail, field)
+
+
+def test_options_reach_the_sampler(tokenizer: TextTokenizer) -> None:
+    """The oracle's doubt is the same everywhere; what is asked for decides how much of it is taken at once."""
+
+    def forwards(sampler: str, **options: Any) -> int:
+        _, pipeline = build(tokenizer, sure=9.0)
+        request = TextRequest(sampler=sampler, sampler_options=SamplerOptions(**options), seed=1, length=40)
+        (output,) = fill(pipeline, request).outputs
+        return output.forwards
+
+    assert forwards("threshold", level=0.9) < forwards("threshold", level=1.0)
+    assert forwards("entropy", bound=9.0) < forwards("entropy", bound=0.0)
+    assert forwards("factor", factor=9.0) < forwards("factor", factor=0.01)
+    assert forwards("threshold", level=0.9, window=48) < forwards("threshold", level=0.9, window=4)
+    assert forwards("low_confidence", stop_entropy=5.0) < forwards("low_confidence")
+
+
+@pytest.mark.parametrize(("schedule", "masks"), [(None, [16, 12, 8, 4]), ("cosine", [16, 13, 7, 2])])
+def test_a_schedule_spends_the_steps(tokenizer: TextTokenizer, schedule: str | None, masks: list[int]) -> None:
+    oracle, pipeline = build(tokenizer)
+    options = SamplerOptions(schedule=schedule)
+    fill(pipeline, TextRequest(sampler="margin", length=16, steps=4, sampler_options=options))
+    assert [row.count(MASK) for row in oracle.seen] == masks
+
+
+def test_remasking_takes_back_and_still_ends_in_its_steps(tokenizer: TextTokenizer) -> None:
+    oracle, pipeline = build(tokenizer, sure=3.0)
+    options = SamplerOptions(eta=0.9)
+    request = TextRequest(sampler="remdm_cap", steps=80, temperature=1.0, seed=2, sampler_options=options)
+    (output,) = fill(pipeline, request).outputs
+    masks = [row.count(MASK) for row in oracle.seen]
+    head = len(oracle.seen[0]) - WINDOW
+    again = [
+        i for i, (before, after) in enumerate(zip(oracle.seen, oracle.seen[1:], strict=False))
+        if any(a == MASK != b for a, b in zip(after[head:], before[head:], strict=False))
+    ]  # fmt: skip
+    assert again
+    assert max(masks) <= 3 * WINDOW
+    assert MASK not in output.token_ids
+    assert output.forwards <= output.steps_done <= 80
+
+
+def test_a_step_that_changes_nothing_costs_no_forward(tokenizer: TextTokenizer) -> None:
+    oracle, pipeline = build(tokenizer)
+    (output,) = fill(pipeline, TextRequest(sampler="ancestral", steps=2000, length=12, seed=4)).outputs
+    assert output.forwards == len(oracle.seen) <= 12 < output.steps_done <= 16 * 12
+
+
+def test_editing_repairs_what_the_window_told_wrongly(tokenizer: TextTokenizer) -> None:
+    _, pipeline = build(tokenizer, lies=frozenset({3, 20}))
+    (wrong,) = fill(pipeline, TextRequest(sampler="threshold")).outputs
+    (right,) = fill(pipeline, TextRequest(sampler="editing")).outputs
+    assert wrong.text != CODE
+    assert right.text == CODE
+    assert right.forwards <= wrong.forwards + 3
+
+
+def test_guidance_that_rises_begins_with_none(tokenizer: TextTokenizer) -> None:
+    """Without the prompt the oracle knows nothing, so guidance sharpens what it says with it."""
+    forwards = {}
+    for ramp in (0.0, 1.0):
+        _, pipeline = build(tokenizer, sure=4.0, prompted=True)
+        request = TextRequest(prompt="Double.", sampler="entropy", guidance=4.0, guidance_ramp=ramp)
+        forwards[ramp] = fill(pipeline, request).outputs[0].forwards
+    assert forwards[0.0] < forwards[1.0]
 
 
 def test_guidance_costs_a_second_call_without_the_prompt(tokenizer: TextTokenizer) -> None:
@@ -177,7 +312,7 @@ def test_temperature_draws_differently_by_seed_and_output_and_equally_again(toke
     prefix=st.text(max_size=30),
     suffix=st.text(max_size=30),
     seed=st.integers(0, 1000),
-    sampler=st.sampled_from(["auto", "entropy", "threshold", "low_confidence", "ancestral"]),
+    sampler=st.sampled_from(["auto", *RULES]),
 )
 def test_infilling_never_touches_prefix_or_suffix(
     tokenizer: TextTokenizer, prefix: str, suffix: str, seed: int, sampler: str
@@ -188,8 +323,8 @@ def test_infilling_never_touches_prefix_or_suffix(
     assert output.text == prefix + output.fill + suffix
     assert len(output.token_ids) == 6
     for before, after in zip(oracle.seen, oracle.seen[1:], strict=False):
-        assert len(before) <= len(after)
-        assert all(b in (a, MASK) for a, b in zip(after, before, strict=False))
+        assert sampler in REVISING or len(before) <= len(after)
+        assert sampler in REVISING or all(b in (a, MASK) for a, b in zip(after, before, strict=False))
 
 
 def test_a_template_is_another_way_to_write_prefix_and_suffix(tokenizer: TextTokenizer) -> None:
@@ -235,17 +370,20 @@ def test_previews_show_drafts_that_are_not_verified_yet(tokenizer: TextTokenizer
     assert str(shown[0].body["canvas"]) == told + "\u2591" * (48 - WINDOW)
 
 
+@settings(max_examples=40)
 @given(
-    sampler=st.sampled_from(["auto", "entropy", "threshold", "low_confidence", "ancestral"]),
+    sampler=st.sampled_from(["auto", *RULES]),
     temperature=st.sampled_from([0.0, 1.5]),
     seed=st.integers(0, 9),
+    window=st.sampled_from([None, 1, 5, 48]),
 )
 def test_what_a_preview_says_is_settled_never_changes(
-    tokenizer: TextTokenizer, sampler: str, temperature: float, seed: int
+    tokenizer: TextTokenizer, sampler: str, temperature: float, seed: int, window: int | None
 ) -> None:
     shown: list[Preview] = []
     _, pipeline = build(tokenizer, sure=6.0, fall=0.05, lies=frozenset({3, 20}))
-    request = TextRequest(sampler=sampler, temperature=temperature, seed=seed, n=2)  # type: ignore[arg-type]
+    options = SamplerOptions(window=window, eta=0.9 if sampler in ("remdm_cap", "remdm_rescale") else None)
+    request = TextRequest(sampler=sampler, temperature=temperature, seed=seed, n=2, sampler_options=options)
     outputs = fill(pipeline, request, on_preview=shown.append).outputs
     for index, output in enumerate(outputs):
         told = [preview.body["settled"][index] for preview in shown]  # type: ignore[index]
@@ -324,7 +462,7 @@ def test_a_canvas_longer_than_the_model_is_refused(tokenizer: TextTokenizer) -> 
         (
             TextRequest(language="cobol"),
             InvalidRequest,
-            "language 'cobol' is not served; expected one of python",
+            "language 'cobol' is not served; expected one of python, javascript, rust, c, shell, text",
             "/language",
             None,
         ),

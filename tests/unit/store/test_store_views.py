@@ -66,15 +66,45 @@ def test_a_reader_keeps_its_snapshot_until_something_is_committed(tmp_path: Path
 def test_a_table_made_by_another_build_is_noticed(tmp_path: Path) -> None:
     Store(tmp_path, [NOTES]).close()
     changed = TableSpec("notes", NOTES.schema, "id", "v", "l2")
-    for opening in (Store, StoreReader):
-        with pytest.raises(StoreError) as refused:
-            opening(tmp_path, [changed])
-        assert refused.value.detail == (
-            f"table 'notes' has another definition: expected fingerprint {changed.fingerprint}, "
-            f"there is {NOTES.fingerprint}"
-        )
+    with pytest.raises(StoreError) as owner:
+        Store(tmp_path, [changed])
+    assert owner.value.detail == 'table "notes": a table keeps its key, its vectors and their metric'
+    with pytest.raises(StoreError) as reader:
+        StoreReader(tmp_path, [changed])
+    assert reader.value.detail == (
+        f"table 'notes' has another definition: expected fingerprint {changed.fingerprint}, "
+        f"there is {NOTES.fingerprint}"
+    )
+    for refused in (owner, reader):
         assert refused.value.hint == "open it with the build that wrote it, or use another data directory"
     Store(tmp_path, [NOTES]).close()
+
+
+def test_a_table_of_an_earlier_build_gets_the_columns_it_lacks(tmp_path: Path) -> None:
+    with Store(tmp_path, [NOTES]) as store:
+        store.put(NOTES, notes("a"))
+        before = store.snapshot()
+    wider = TableSpec("notes", NOTES.schema.append(pa.field("rating", pa.float64())), "id", "v")
+    with Store(tmp_path, [wider]) as store:
+        store.put(wider, notes("b").append_column("rating", pa.array([0.5])))
+        rows = store.snapshot().scan(wider, columns=["id", "rating"]).to_pylist()
+        assert rows == [{"id": "a", "rating": None}, {"id": "b", "rating": 0.5}]
+        assert before.get(NOTES, "a") == {"id": "a", "tag": "x", "v": [1.0, 0.0]}
+    with StoreReader(tmp_path, [wider]) as reader:
+        assert reader.snapshot().count(wider) == 2
+
+
+def test_a_table_of_an_earlier_build_that_cannot_become_the_one_asked_for_stays(tmp_path: Path) -> None:
+    Store(tmp_path, [NOTES]).close()
+    wider = NOTES.schema.append(pa.field("rating", pa.float64(), nullable=False))
+    with pytest.raises(StoreError) as refused:
+        Store(tmp_path, [TableSpec("notes", wider, "id", "v")])
+    assert refused.value.detail == (
+        'table "notes": new column "rating": expected one that may be null, as it is in the rows that are there'
+    )
+    assert refused.value.hint == "open it with the build that wrote it, or use another data directory"
+    with Store(tmp_path, [NOTES]) as store:
+        assert store.snapshot().lsn == 1
 
 
 def test_one_owner_and_no_reader_without_a_store(tmp_path: Path) -> None:

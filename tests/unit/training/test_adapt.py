@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import resource
 import signal
 import subprocess
@@ -24,6 +25,8 @@ from perfuse.training import adapt
 from perfuse.training.lora import Lesson, LoraConfig, LoRATrainer
 from perfuse.training.trainer import Progress
 
+pytestmark = pytest.mark.timeout(900)  # a child computes only where nobody else wants to
+PATIENCE = 300.0
 CONFIG = {"rank": 4, "steps": 30, "rate": 2e-2, "batch_tokens": 256, "pool_rows": 16, "save_every": 0.0}
 LESSON = {"prompt": "Double it.", "prefix": "", "middle": "x * 2", "suffix": ""}
 REPLAY = {"prompt": "Add one.", "prefix": "", "middle": "x + 1", "suffix": ""}
@@ -65,13 +68,13 @@ def child(folder: Path) -> subprocess.Popen[bytes]:
 def done(folder: Path) -> bytes:
     """Bytes of the adaptation, made by a child."""
     with child(folder) as process:
-        _, said = process.communicate(timeout=90)
+        _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, said.decode()
     return (folder / "adaptation.safetensors").read_bytes()
 
 
 def wait_for(path: Path) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE
     while not path.exists():
         assert time.monotonic() < until, path.name
         time.sleep(0.005)
@@ -134,7 +137,7 @@ def test_a_killed_child_goes_on_to_the_same_bytes(
         wait_for(folder / "state" / "state.pt")
         time.sleep(0.3)
         process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE)
     assert process.returncode == -signal.SIGKILL
     assert not (folder / "adaptation.safetensors").exists()
     reached = torch.load(folder / "state" / "state.pt", weights_only=True)["progress"]["step"]
@@ -172,7 +175,7 @@ def test_a_child_yields_to_everything_else_and_dies_with_its_parent(folder: Path
 def test_a_bad_job_is_said_as_one_line(folder: Path) -> None:
     (folder / "lessons.jsonl").write_text("")
     with child(folder) as process:
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 65
     assert json.loads(said.splitlines()[-1]) == {
         "error": "invalid_request",
@@ -217,7 +220,7 @@ def test_another_job_in_the_folder_is_begun_anew(
     assert ((folder / "adaptation.safetensors").read_bytes() == before) == (changed == "base")
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut", "garbage", "another"])
+@pytest.mark.parametrize("damage", ["empty", "cut", "garbage", "odd pickle", "empty stack", "another"])
 def test_a_damaged_state_is_begun_anew(folder: Path, in_this_process: None, events: list[str], damage: str) -> None:
     assert adapt.main([str(folder)]) == 0
     expected = (folder / "adaptation.safetensors").read_bytes()
@@ -227,7 +230,9 @@ def test_a_damaged_state_is_begun_anew(folder: Path, in_this_process: None, even
     if damage == "another":
         torch.save({"seed": 0, "master": {}}, state)
     else:
-        state.write_bytes({"empty": b"", "cut": whole[: len(whole) // 2], "garbage": os.urandom(5000)}[damage])
+        garbage = random.Random(0).randbytes(5000)
+        damaged = {"empty": b"", "cut": whole[: len(whole) // 2], "garbage": garbage}
+        state.write_bytes((damaged | {"odd pickle": b"\x80\x90" + garbage, "empty stack": b"\x80\x02a."})[damage])
     assert adapt.main([str(folder)]) == 0
     assert events == ["begins", "state_damaged"]
     assert (folder / "adaptation.safetensors").read_bytes() == expected

@@ -8,8 +8,12 @@ from random import Random
 import pytest
 
 from perfuse.models.tokenizer import BOS, EOS, NULL, SEP, TextTokenizer
+from perfuse.training.corpus.pairs import Pair
 from perfuse.training.corpus.tasks import training_tasks
-from perfuse.training.examples import LIMIT, Row, canvas, cut, endless, pack, pool, restyle
+from perfuse.training.examples import LIMIT, Corpus, Row, Shares, canvas, cut, endless, pack, pool, restyle
+
+PAIRS = [Pair("Give the sum of both.", "def plus(a, b):\n    return a + b\n")]
+MIXED = Shares(cuts=0.3, raw=0.05, pairs=0.1, foreign=0.2, records=0.1, repairs=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +34,7 @@ def test_a_canvas_decodes_to_its_parts(tokenizer: TextTokenizer) -> None:
 
 
 def test_rows_fit_the_model_and_end_with_a_null(tokenizer: TextTokenizer) -> None:
-    for row in islice(endless(tokenizer, Random(1), 0.5), 300):
+    for row in islice(endless(tokenizer, Random(1), MIXED, PAIRS), 300):
         assert len(row.ids) <= LIMIT
         assert 0 < row.start < len(row.ids)
         assert row.ids[-1] == NULL
@@ -56,7 +60,7 @@ def test_restyled_code_still_compiles_and_shows_every_style() -> None:
 
 @pytest.mark.parametrize("copies", [False, True])
 def test_batches_hold_every_row_once_within_their_budget(tokenizer: TextTokenizer, copies: bool) -> None:
-    rows = list(islice(endless(tokenizer, Random(2), 0.5), 200))
+    rows = list(islice(endless(tokenizer, Random(2), MIXED, PAIRS), 200))
     batches = pack(rows, 1024, copies=copies)
     assert sum(len(batch.tokens) for batch in batches) == 200
     given, copied = [], []
@@ -84,8 +88,25 @@ def test_a_row_longer_than_the_budget_is_a_batch_of_its_own() -> None:
 
 def test_a_pool_is_a_function_of_seed_and_index(tokenizer: TextTokenizer) -> None:
     def ids(seed: int, index: int) -> list[list[list[int]]]:
-        return [b.tokens.tolist() for b in pool(tokenizer, seed, index, cuts=0.4, copies=True, rows=20, tokens=512)]
+        return [
+            b.tokens.tolist()
+            for b in pool(tokenizer, seed, index, shares=Shares(cuts=0.4), copies=True, rows=20, tokens=512)
+        ]
 
     assert ids(1, 2) == ids(1, 2)
     assert ids(1, 2) != ids(1, 3)
     assert ids(1, 2) != ids(2, 2)
+
+
+def test_every_source_has_its_share() -> None:
+    parts = list(islice(Corpus(Random(3), MIXED, PAIRS), 3000))
+    prompts = [prompt for prompt, *_ in parts]
+    found = {
+        "pairs": sum(prompt == PAIRS[0].prompt for prompt in prompts),
+        "foreign": sum(prompt.partition(":")[0] in ("javascript", "rust", "c", "shell") for prompt in prompts),
+        "records": sum(middle.startswith("{") and middle.rstrip().endswith("}") for _, _, middle, _ in parts),
+        "repairs": sum("\nerror: " in prompt for prompt in prompts),
+    }
+    for name, count in found.items():
+        assert abs(count / 3000 - getattr(MIXED, name)) < 0.03, name
+    assert MIXED.whole == pytest.approx(0.15)

@@ -13,11 +13,13 @@ from perfuse_client.events import Event
 from perfuse_client.models import (
     AdapterAnswer,
     AdaptersAnswer,
+    CodeToRefine,
     DeletedAnswer,
     DiffuseAnswer,
     EvolutionAnswer,
     FeedbackAnswer,
     GenerationAnswer,
+    InstalledBody,
     JsonSchemaBody,
     ListedModel,
     MemoriesAnswer,
@@ -30,12 +32,13 @@ from perfuse_client.models import (
     RebuildAnswer,
     RevokeAnswer,
     RollBackAnswer,
+    SamplerConstants,
     StatusAnswer,
     VersionAnswer,
 )
 from perfuse_client.transport import AsyncTransport, Transport
 
-Sampler = Literal["auto", "verified", "entropy", "threshold", "low_confidence", "ancestral"]
+Syntax = Literal["auto", "repair", "check", "off"]
 
 
 class Client(Transport):
@@ -58,12 +61,18 @@ class Client(Transport):
         template: Optional[str] = None,
         length: Optional[int] = None,
         language: Optional[str] = None,
-        sampler: Optional[Sampler] = None,
+        sampler: Optional[str] = None,
+        sampler_options: Optional[Union[SamplerConstants, Mapping[str, object]]] = None,
         steps: Optional[int] = None,
         temperature: Optional[float] = None,
         guidance: Optional[float] = None,
+        guidance_ramp: Optional[float] = None,
         n: Optional[int] = None,
         adaptation: Optional[str] = None,
+        schema: Optional[Mapping[str, object]] = None,
+        regex: Optional[str] = None,
+        syntax: Optional[Syntax] = None,
+        refine: Optional[Union[CodeToRefine, Mapping[str, object]]] = None,
         timeout: Optional[float] = None,
     ) -> DiffuseAnswer:
         """Fill text between a prefix and a suffix, or at the marks of a template, as a prompt says.
@@ -79,14 +88,24 @@ class Client(Transport):
             suffix: text after the fill, returned unchanged
             template: text with <mask> or <mask:N> marks, instead of prefix and suffix
             length: most tokens of the fill
-            language: 'python' unless given
-            sampler: 'auto' unless given
+            language: python, javascript, rust, c, shell, that of an installed parser, or text, which is not parsed;
+                'python' unless given
+            sampler: auto, verified, entropy, threshold, factor, hierarchy, low_confidence, margin, low_entropy, random,
+                ancestral, remdm_cap, remdm_rescale, remdm_conf, remdm_loop, editing, or the name of an installed one;
+                'auto' unless given
+            sampler_options: constants of the sampler; None: its defaults
             steps: most forwards
             temperature: 0: most likely; 0.0 unless given
             guidance: 1: off; 1.0 unless given
+            guidance_ramp: share of the span over which guidance rises from 1; 0: at once; 0.0 unless given
             n: number of outputs; 1 unless given
             adaptation: auto: what was learned for requests like this one; none: the base model; or an id; 'auto' unless
                 given
+            schema: JSON Schema: the fill is JSON that is valid by it
+            regex: pattern that the fill matches from beginning to end
+            syntax: where the whole text does not parse, repair (write the lines anew), check (say so) or off; auto:
+                repair where it is expected to parse; 'auto' unless given
+            refine: code to be put right, instead of prefix, suffix and template
             timeout: seconds of silence; None: the client's
         """
         call = Call(
@@ -107,11 +126,17 @@ class Client(Transport):
                 "length": length,
                 "language": language,
                 "sampler": sampler,
+                "sampler_options": sampler_options,
                 "steps": steps,
                 "temperature": temperature,
                 "guidance": guidance,
+                "guidance_ramp": guidance_ramp,
                 "n": n,
                 "adaptation": adaptation,
+                "schema": schema,
+                "regex": regex,
+                "syntax": syntax,
+                "refine": refine,
             },
             timeout=timeout,
         )
@@ -131,12 +156,18 @@ class Client(Transport):
         template: Optional[str] = None,
         length: Optional[int] = None,
         language: Optional[str] = None,
-        sampler: Optional[Sampler] = None,
+        sampler: Optional[str] = None,
+        sampler_options: Optional[Union[SamplerConstants, Mapping[str, object]]] = None,
         steps: Optional[int] = None,
         temperature: Optional[float] = None,
         guidance: Optional[float] = None,
+        guidance_ramp: Optional[float] = None,
         n: Optional[int] = None,
         adaptation: Optional[str] = None,
+        schema: Optional[Mapping[str, object]] = None,
+        regex: Optional[str] = None,
+        syntax: Optional[Syntax] = None,
+        refine: Optional[Union[CodeToRefine, Mapping[str, object]]] = None,
         timeout: Optional[float] = None,
     ) -> Generator[Event[DiffuseAnswer], None, None]:
         """Fill text between a prefix and a suffix, or at the marks of a template, as a prompt says. Gives the events of
@@ -153,14 +184,24 @@ class Client(Transport):
             suffix: text after the fill, returned unchanged
             template: text with <mask> or <mask:N> marks, instead of prefix and suffix
             length: most tokens of the fill
-            language: 'python' unless given
-            sampler: 'auto' unless given
+            language: python, javascript, rust, c, shell, that of an installed parser, or text, which is not parsed;
+                'python' unless given
+            sampler: auto, verified, entropy, threshold, factor, hierarchy, low_confidence, margin, low_entropy, random,
+                ancestral, remdm_cap, remdm_rescale, remdm_conf, remdm_loop, editing, or the name of an installed one;
+                'auto' unless given
+            sampler_options: constants of the sampler; None: its defaults
             steps: most forwards
             temperature: 0: most likely; 0.0 unless given
             guidance: 1: off; 1.0 unless given
+            guidance_ramp: share of the span over which guidance rises from 1; 0: at once; 0.0 unless given
             n: number of outputs; 1 unless given
             adaptation: auto: what was learned for requests like this one; none: the base model; or an id; 'auto' unless
                 given
+            schema: JSON Schema: the fill is JSON that is valid by it
+            regex: pattern that the fill matches from beginning to end
+            syntax: where the whole text does not parse, repair (write the lines anew), check (say so) or off; auto:
+                repair where it is expected to parse; 'auto' unless given
+            refine: code to be put right, instead of prefix, suffix and template
             timeout: seconds of silence; None: the client's
         """
         call = Call(
@@ -182,11 +223,17 @@ class Client(Transport):
                 "length": length,
                 "language": language,
                 "sampler": sampler,
+                "sampler_options": sampler_options,
                 "steps": steps,
                 "temperature": temperature,
                 "guidance": guidance,
+                "guidance_ramp": guidance_ramp,
                 "n": n,
                 "adaptation": adaptation,
+                "schema": schema,
+                "regex": regex,
+                "syntax": syntax,
+                "refine": refine,
             },
             timeout=timeout,
         )
@@ -302,7 +349,7 @@ class Client(Transport):
         accepted: Optional[bool] = None,
         correction: Optional[str] = None,
         outcome: Optional[Mapping[str, object]] = None,
-        verifier: Union[PythonTestsBody, Mapping[str, object], JsonSchemaBody, None] = None,
+        verifier: Union[PythonTestsBody, Mapping[str, object], JsonSchemaBody, InstalledBody, None] = None,
         idempotency_key: Optional[str] = None,
         timeout: Optional[float] = None,
     ) -> FeedbackAnswer:
@@ -768,12 +815,18 @@ class AsyncClient(AsyncTransport):
         template: Optional[str] = None,
         length: Optional[int] = None,
         language: Optional[str] = None,
-        sampler: Optional[Sampler] = None,
+        sampler: Optional[str] = None,
+        sampler_options: Optional[Union[SamplerConstants, Mapping[str, object]]] = None,
         steps: Optional[int] = None,
         temperature: Optional[float] = None,
         guidance: Optional[float] = None,
+        guidance_ramp: Optional[float] = None,
         n: Optional[int] = None,
         adaptation: Optional[str] = None,
+        schema: Optional[Mapping[str, object]] = None,
+        regex: Optional[str] = None,
+        syntax: Optional[Syntax] = None,
+        refine: Optional[Union[CodeToRefine, Mapping[str, object]]] = None,
         timeout: Optional[float] = None,
     ) -> DiffuseAnswer:
         """Fill text between a prefix and a suffix, or at the marks of a template, as a prompt says.
@@ -789,14 +842,24 @@ class AsyncClient(AsyncTransport):
             suffix: text after the fill, returned unchanged
             template: text with <mask> or <mask:N> marks, instead of prefix and suffix
             length: most tokens of the fill
-            language: 'python' unless given
-            sampler: 'auto' unless given
+            language: python, javascript, rust, c, shell, that of an installed parser, or text, which is not parsed;
+                'python' unless given
+            sampler: auto, verified, entropy, threshold, factor, hierarchy, low_confidence, margin, low_entropy, random,
+                ancestral, remdm_cap, remdm_rescale, remdm_conf, remdm_loop, editing, or the name of an installed one;
+                'auto' unless given
+            sampler_options: constants of the sampler; None: its defaults
             steps: most forwards
             temperature: 0: most likely; 0.0 unless given
             guidance: 1: off; 1.0 unless given
+            guidance_ramp: share of the span over which guidance rises from 1; 0: at once; 0.0 unless given
             n: number of outputs; 1 unless given
             adaptation: auto: what was learned for requests like this one; none: the base model; or an id; 'auto' unless
                 given
+            schema: JSON Schema: the fill is JSON that is valid by it
+            regex: pattern that the fill matches from beginning to end
+            syntax: where the whole text does not parse, repair (write the lines anew), check (say so) or off; auto:
+                repair where it is expected to parse; 'auto' unless given
+            refine: code to be put right, instead of prefix, suffix and template
             timeout: seconds of silence; None: the client's
         """
         call = Call(
@@ -817,11 +880,17 @@ class AsyncClient(AsyncTransport):
                 "length": length,
                 "language": language,
                 "sampler": sampler,
+                "sampler_options": sampler_options,
                 "steps": steps,
                 "temperature": temperature,
                 "guidance": guidance,
+                "guidance_ramp": guidance_ramp,
                 "n": n,
                 "adaptation": adaptation,
+                "schema": schema,
+                "regex": regex,
+                "syntax": syntax,
+                "refine": refine,
             },
             timeout=timeout,
         )
@@ -841,12 +910,18 @@ class AsyncClient(AsyncTransport):
         template: Optional[str] = None,
         length: Optional[int] = None,
         language: Optional[str] = None,
-        sampler: Optional[Sampler] = None,
+        sampler: Optional[str] = None,
+        sampler_options: Optional[Union[SamplerConstants, Mapping[str, object]]] = None,
         steps: Optional[int] = None,
         temperature: Optional[float] = None,
         guidance: Optional[float] = None,
+        guidance_ramp: Optional[float] = None,
         n: Optional[int] = None,
         adaptation: Optional[str] = None,
+        schema: Optional[Mapping[str, object]] = None,
+        regex: Optional[str] = None,
+        syntax: Optional[Syntax] = None,
+        refine: Optional[Union[CodeToRefine, Mapping[str, object]]] = None,
         timeout: Optional[float] = None,
     ) -> AsyncGenerator[Event[DiffuseAnswer], None]:
         """Fill text between a prefix and a suffix, or at the marks of a template, as a prompt says. Gives the events of
@@ -863,14 +938,24 @@ class AsyncClient(AsyncTransport):
             suffix: text after the fill, returned unchanged
             template: text with <mask> or <mask:N> marks, instead of prefix and suffix
             length: most tokens of the fill
-            language: 'python' unless given
-            sampler: 'auto' unless given
+            language: python, javascript, rust, c, shell, that of an installed parser, or text, which is not parsed;
+                'python' unless given
+            sampler: auto, verified, entropy, threshold, factor, hierarchy, low_confidence, margin, low_entropy, random,
+                ancestral, remdm_cap, remdm_rescale, remdm_conf, remdm_loop, editing, or the name of an installed one;
+                'auto' unless given
+            sampler_options: constants of the sampler; None: its defaults
             steps: most forwards
             temperature: 0: most likely; 0.0 unless given
             guidance: 1: off; 1.0 unless given
+            guidance_ramp: share of the span over which guidance rises from 1; 0: at once; 0.0 unless given
             n: number of outputs; 1 unless given
             adaptation: auto: what was learned for requests like this one; none: the base model; or an id; 'auto' unless
                 given
+            schema: JSON Schema: the fill is JSON that is valid by it
+            regex: pattern that the fill matches from beginning to end
+            syntax: where the whole text does not parse, repair (write the lines anew), check (say so) or off; auto:
+                repair where it is expected to parse; 'auto' unless given
+            refine: code to be put right, instead of prefix, suffix and template
             timeout: seconds of silence; None: the client's
         """
         call = Call(
@@ -892,11 +977,17 @@ class AsyncClient(AsyncTransport):
                 "length": length,
                 "language": language,
                 "sampler": sampler,
+                "sampler_options": sampler_options,
                 "steps": steps,
                 "temperature": temperature,
                 "guidance": guidance,
+                "guidance_ramp": guidance_ramp,
                 "n": n,
                 "adaptation": adaptation,
+                "schema": schema,
+                "regex": regex,
+                "syntax": syntax,
+                "refine": refine,
             },
             timeout=timeout,
         )
@@ -1012,7 +1103,7 @@ class AsyncClient(AsyncTransport):
         accepted: Optional[bool] = None,
         correction: Optional[str] = None,
         outcome: Optional[Mapping[str, object]] = None,
-        verifier: Union[PythonTestsBody, Mapping[str, object], JsonSchemaBody, None] = None,
+        verifier: Union[PythonTestsBody, Mapping[str, object], JsonSchemaBody, InstalledBody, None] = None,
         idempotency_key: Optional[str] = None,
         timeout: Optional[float] = None,
     ) -> FeedbackAnswer:

@@ -87,6 +87,20 @@ class Candidates(Record):
     valid: int
 
 
+class CodeToRefine(Record):
+    """Code that does not do what it is to, and what went wrong with it."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+    )
+    code: str
+    """the whole program"""
+    error: str
+    """the traceback or the compiler's message, whole or its last line"""
+    width: Literal["auto", "line", "around", "whole"] = "auto"
+    """what is written anew: the line that the error points to, two more around it, or all; auto"""
+
+
 class DeletedAnswer(Record):
     """What is gone."""
 
@@ -97,17 +111,6 @@ class FeedbackAnswer(Record):
     """Answer of /feedback: it is kept durably."""
 
     feedback_id: str
-
-
-class FilledText(Record):
-    """One output: `text` is prefix + `fill` + suffix."""
-
-    text: str
-    fill: str
-    finish_reason: Literal["complete", "deadline", "length", "syntax"]
-    confidence: float
-    steps_done: int
-    forwards: int
 
 
 class GateAnswer(Record):
@@ -234,12 +237,48 @@ class RollBackAnswer(Record):
     share: float
 
 
+class SamplerConstants(Record):
+    """Constants of a sampler; each is read by some samplers only, and refused by the others. None: the default."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+    )
+    window: Optional[int] = None
+    """masked tokens a step works on; the length of a block where the steps are fixed"""
+    bound: Optional[float] = None
+    """nats: entropy (a step), verified (a draft)"""
+    level: Optional[float] = None
+    """probability that is sure: threshold, hierarchy, editing"""
+    low_level: Optional[float] = None
+    """probability below which hierarchy cuts no run of masks"""
+    factor: Optional[float] = None
+    """how much doubt factor allows"""
+    edit_level: Optional[float] = None
+    """probability with which editing replaces a token"""
+    eta: Optional[float] = None
+    """how readily remdm_cap, _rescale and _loop take tokens back"""
+    schedule: Optional[Literal["cosine", "linear", "log-linear"]] = None
+    """how samplers of fixed steps spend them"""
+    order_temperature: Optional[float] = None
+    """of the order in which low_confidence, margin and low_entropy commit"""
+    stop_entropy: Optional[float] = None
+    """mean nats below which everything in view is committed once it is stable"""
+
+
 class StatusAnswer(Record):
     """Answer of /livez and /readyz."""
 
     status: Literal["alive", "ready"]
     ledger: Optional[str] = None
     inbox: Optional[str] = None
+
+
+class SyntaxProblem(Record):
+    """Why a text does not parse; `line` and `column` are of the whole text, from 1."""
+
+    message: str
+    line: int
+    column: int
 
 
 class TimingMs(Record):
@@ -255,6 +294,31 @@ class Trajectory(Record):
 
     dt: float
     states: list[list[float]]
+
+
+class Uncertainty(Record):
+    """
+    How unusual an output is among those that were right when the model was calibrated; quantiles are in [0, 1).
+
+    Attributes:
+        confidence_quantile: how unsure the text is.
+        novelty_quantile: how unlike known prompts the prompt is.
+        combined: the greater of the two.
+        p_value: share of right items as unusual as this one, itself included.
+        threshold: of `combined`.
+        novel: whether the novelty alone is beyond the threshold: data of this kind is missing.
+        should_evolve: whether `combined` is.
+        calibrated_on: what the comparison is with.
+    """
+
+    confidence_quantile: float
+    novelty_quantile: float
+    combined: float
+    p_value: float
+    threshold: float
+    novel: bool
+    should_evolve: bool
+    calibrated_on: str
 
 
 class Verification(Record):
@@ -296,22 +360,6 @@ class ClusterAnswer(Record):
     last_gate: Optional[GateAnswer]
 
 
-class DiffuseAnswer(Record):
-    """Answer of /diffuse."""
-
-    id: str
-    model: str
-    outputs: list[FilledText]
-    confidence: float
-    steps_done: int
-    attribution: list[Attribution]
-    seed: int
-    snapshot: int
-    restarts: int
-    recorded: bool
-    timing_ms: TimingMs
-
-
 class EvolutionAnswer(Record):
     """Answer of GET /evolution: `feedback` by state, `stage` of the job under way."""
 
@@ -320,6 +368,39 @@ class EvolutionAnswer(Record):
     clusters: list[ClusterAnswer]
     jobs: list[JobAnswer]
     stage: str
+
+
+class FilledText(Record):
+    """
+    One output: `text` is prefix + `fill` + suffix.
+
+    `syntax_error`: `text` was checked and does not parse; null: it parses, or was not checked.
+    `confidence` is the mean probability of its tokens, `p_correct` the calibrated chance that it does what was
+    asked;
+    null, as `uncertainty`, where the model has no calibration or none that holds for the request.
+    """
+
+    text: str
+    fill: str
+    finish_reason: Literal["complete", "deadline", "length", "syntax"]
+    confidence: float
+    steps_done: int
+    forwards: int
+    p_correct: Optional[float]
+    uncertainty: Optional[Uncertainty]
+    syntax_error: Optional[SyntaxProblem] = None
+
+
+class InstalledBody(Record):
+    """A verifier that is installed on the server, by its name."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+    )
+    kind: Literal["installed"] = "installed"
+    name: str
+    arguments: Optional[dict[str, object]] = None
+    """what it is told beside the output"""
 
 
 class JsonSchemaBody(Record):
@@ -372,3 +453,19 @@ class PythonTestsBody(Record):
     entry_point: str
     """the function to call"""
     cases: list[CaseBody]
+
+
+class DiffuseAnswer(Record):
+    """Answer of /diffuse."""
+
+    id: str
+    model: str
+    outputs: list[FilledText]
+    confidence: float
+    steps_done: int
+    attribution: list[Attribution]
+    seed: int
+    snapshot: int
+    restarts: int
+    recorded: bool
+    timing_ms: TimingMs

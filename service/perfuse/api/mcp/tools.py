@@ -82,7 +82,7 @@ class Offer:
 
 def _generating(kind: Kind, schema: type[DiffuseText | PlanTrajectory]) -> Run:
     async def run(request: Request, raw: bytes, on_event: OnEvent | None) -> bytes:
-        front, principal = admitted(request)
+        front, principal = await admitted(request)
         body = parse(raw, schema)
         asked = Asked(kind=kind, body=body, principal=principal, exchange=exchange_of(request.scope))
         return await generate(front, asked, on_event)

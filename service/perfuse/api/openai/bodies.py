@@ -112,7 +112,9 @@ class OpenAIBody(Body):
 
     def _request(self, **given: str | int | None) -> DiffuseText:
         same = {name: getattr(self, name) for name in ("model", "n", "seed", "temperature", "adaptation")}
-        return DiffuseText.model_validate({"modality": "text", **same, **given})
+        # What a stream has sent cannot be taken back, so nothing is written anew there.
+        syntax = "check" if self.stream else "auto"
+        return DiffuseText.model_validate({"modality": "text", "syntax": syntax, **same, **given})
 
 
 class CompletionBody(OpenAIBody):

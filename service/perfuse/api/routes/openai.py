@@ -39,7 +39,7 @@ async def create_chat_completion(request: Request) -> Response:
 
 
 async def _answer(request: Request, kind: type[CompletionBody | ChatBody]) -> Response:
-    front, principal = admitted(request)
+    front, principal = await admitted(request)
     said = parsed(await received(request), kind)
     asked = Asked(kind="diffuse", body=said.request(), principal=principal, exchange=exchange_of(request.scope))
     wanted = Wanted(front, asked, said)

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from random import Random
+from typing import Protocol
 
 from perfuse.training.corpus.integers import INTEGERS
 from perfuse.training.corpus.mappings import MAPPINGS
 from perfuse.training.corpus.numbers import NUMBERS
+from perfuse.training.corpus.options import Option
 from perfuse.training.corpus.template import Chosen, Draft, Template
 from perfuse.training.corpus.text import TEXT
 
@@ -64,30 +66,51 @@ class Split:
     digest: str
 
 
-def combinations(template: Template) -> list[Combination]:
+class Slotted(Protocol):
+    """What can be divided: a template of any kind."""
+
+    @property
+    def name(self) -> str:
+        """Of the template."""
+
+    @property
+    def types(self) -> str:
+        """What goes in."""
+
+    @property
+    def slots(self) -> dict[str, tuple[Option, ...]]:
+        """Options by slot."""
+
+
+def combinations(template: Slotted) -> list[Combination]:
     """All combinations of a template: its name, its types, then one option key per slot."""
     keys = [[option.key for option in options] for options in template.slots.values()]
     return [(template.name, template.types, *choice) for choice in product(*keys)]
 
 
-def _is_held_out(combination: Combination) -> bool:
-    digest = hashlib.sha256(f"{VERSION}|{'|'.join(combination)}".encode()).digest()
+def _is_held_out(combination: Combination, version: str) -> bool:
+    digest = hashlib.sha256(f"{version}|{'|'.join(combination)}".encode()).digest()
     return int.from_bytes(digest[:4], "big") % 100 < HELD_OUT_PERCENT
 
 
 @cache
 def split() -> Split:
     """The split: 10 % of all combinations by hash, less those that would remove an option from training."""
+    return divided(TEMPLATES, VERSION)
+
+
+def divided(templates: Sequence[Slotted], version: str) -> Split:
+    """The combinations of `templates` on two sides; another `version` holds out others."""
     train: dict[str, tuple[Combination, ...]] = {}
     held_out: list[Combination] = []
-    for template in TEMPLATES:
+    for template in templates:
         every = combinations(template)
-        kept = [c for c in every if not _is_held_out(c)]
+        kept = [c for c in every if not _is_held_out(c, version)]
         seen = {(slot, key) for c in kept for slot, key in enumerate(c)}
-        aside = [c for c in every if _is_held_out(c)]
+        aside = [c for c in every if _is_held_out(c, version)]
         train[template.name] = (*kept, *(c for c in aside if any(pair not in seen for pair in enumerate(c))))
         held_out += [c for c in aside if all(pair in seen for pair in enumerate(c))]
-    digest = hashlib.sha256("\n".join(["v" + VERSION, *("|".join(c) for c in held_out)]).encode()).hexdigest()
+    digest = hashlib.sha256("\n".join(["v" + version, *("|".join(c) for c in held_out)]).encode()).hexdigest()
     return Split(train, tuple(held_out), digest)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -12,20 +13,25 @@ from typing import Literal
 
 import torch
 
-from perfuse.models.text import SPAN, TextConfig, save_text
+from perfuse.errors import CheckpointError
+from perfuse.models.layers import Block
+from perfuse.models.text import SPAN, TextConfig, digest, read_config, read_weights, save_text
 from perfuse.models.tokenizer import TextTokenizer
 from perfuse.models.unified import DiffusionConfig, UnifiedScoreNetwork, parameters
-from perfuse.training.corpus.sources import windows
+from perfuse.training.corpus import sources
+from perfuse.training.corpus.pairs import Pair, kept
 from perfuse.training.corpus.tasks import VERSION, split, training_tasks
-from perfuse.training.examples import Batch, pool
+from perfuse.training.examples import Batch, Shares, pool
 from perfuse.training.losses import causal_step, diffusion_step
 from perfuse.training.trainer import Trainer, TrainerConfig
 
 log = logging.getLogger(__name__)
 SWITCH = 41
 """Pool from which most rows are gaps to fill: whole functions are learned by then, joints at a cut word are not."""
-CUTS = (0.40, 0.72)
-"""Share of cut functions before and after; the twin, which is measured on whole functions, stays with the first."""
+FIRST = (Shares(cuts=0.40), Shares(cuts=0.72))
+"""Rows of weights from nothing, before and after; the twin is measured on whole functions and stays with the first."""
+GROWN = Shares(cuts=0.26, raw=0.07, pairs=0.05, foreign=0.22, records=0.05, repairs=0.13)
+"""Rows of weights that are grown from trained ones, which know the sentences and gaps of Python by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,8 @@ class CodeConfig:
         tokenizer_tasks: generated tasks the tokenizer learns from, beside 0.4 times as many pieces of raw Python.
         rate: peak learning rate.
         compiled: whether the trunk is compiled; needs a C++ compiler, rounds differently.
+        grown_from: folder of a trained model whose weights and tokenizer this one begins with; `layers` above its own
+            are added behind them as layers that at first change nothing. It learns more than Python's sentences then.
     """
 
     out: Path
@@ -61,6 +69,7 @@ class CodeConfig:
     tokenizer_tasks: int = 20_000
     rate: float = 2e-3
     compiled: bool = False
+    grown_from: Path | None = None
 
 
 def tokenizer_texts(seed: int, tasks: int) -> Iterator[str]:
@@ -69,21 +78,28 @@ def tokenizer_texts(seed: int, tasks: int) -> Iterator[str]:
     for task in islice(training_tasks(rng), tasks):
         yield task.prompt
         yield task.code
-    yield from islice(windows(rng), tasks * 2 // 5)
+    yield from islice(sources.windows(rng), tasks * 2 // 5)
 
 
 def trainer(config: CodeConfig) -> tuple[Trainer[Batch], TextTokenizer]:
     """The trainer of the recipe and its tokenizer, which is made on first use and kept beside the state."""
     config.out.mkdir(parents=True, exist_ok=True)
     path = config.out / "tokenizer.json"
-    if not path.exists():
+    if config.grown_from is not None:
+        shutil.copyfile(config.grown_from / "tokenizer.json", path)
+    elif not path.exists():
         TextTokenizer.train(tokenizer_texts(config.seed, config.tokenizer_tasks), config.vocabulary).save(path)
     tokenizer = TextTokenizer.load(path)
     torch.manual_seed(config.seed)
     causal = config.twin == "ar"
     shape = DiffusionConfig(tokenizer.size, layers=config.layers, causal=causal)
     model = UnifiedScoreNetwork(shape)
+    pairs: Sequence[Pair] = ()
+    if config.grown_from is not None:
+        begin_with(model, config.grown_from)
+        pairs = kept(config.out / "pairs.jsonl")
     log.info("%d parameters, %d tokens", parameters(model), tokenizer.size)
+    log.info("raw Python: SHA-256 %s", sources.digest(sources.files()))
     if config.compiled:
         model.trunk.compile(dynamic=True)
     device = config.device if config.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
@@ -94,7 +110,8 @@ def trainer(config: CodeConfig) -> tuple[Trainer[Batch], TextTokenizer]:
             tokenizer,
             config.seed,
             index,
-            cuts=CUTS[1] if index >= SWITCH and not causal else CUTS[0],
+            shares=GROWN if config.grown_from else FIRST[index >= SWITCH and not causal],
+            pairs=pairs,
             copies=not causal,
             rows=config.pool_rows,
             tokens=config.batch_tokens,
@@ -107,13 +124,37 @@ def trainer(config: CodeConfig) -> tuple[Trainer[Batch], TextTokenizer]:
     return made, tokenizer
 
 
-def export(made: Trainer[Batch], tokenizer: TextTokenizer, config: CodeConfig, folder: Path, version: int = 1) -> None:
+def begin_with(model: UnifiedScoreNetwork, folder: Path) -> None:
+    """Gives `model` the weights of the model in `folder`; layers beyond its own pass on what they get.
+
+    Both projections that add to the stream are zero in a new layer, so the function is kept (Net2Net, 1511.05641).
+
+    Raises:
+        CheckpointError: the folder holds no model, or one that this one cannot hold.
+    """
+    found, shape = read_config(folder).network, model.config
+    if found.layers > shape.layers or replace(found, layers=shape.layers) != shape:
+        raise CheckpointError(
+            f"{folder.name} has {found}; expected {shape}, or the same with fewer layers",
+            hint="the number of --layers is at least that of the model to grow; a twin grows from a twin",
+        )
+    model.load_state_dict(read_weights(folder, UnifiedScoreNetwork(found), torch.float32), strict=False)
+    with torch.no_grad():
+        for block in list(model.trunk.blocks)[found.layers :]:
+            assert isinstance(block, Block)
+            block.attention.out.weight.zero_()
+            block.down.weight.zero_()
+
+
+def export(made: Trainer[Batch], tokenizer: TextTokenizer, config: CodeConfig, folder: Path) -> None:
     """Writes the averaged weights as a model folder, with the generator's version and the hash of the split."""
     assert isinstance(made.model, UnifiedScoreNetwork)
     progress = made.progress
+    begun = None if config.grown_from is None else read_config(config.grown_from)
+    grown = {} if begun is None else {"grown_from": dict(begun.training), "pairs": digest(config.out / "pairs.jsonl")}
     described = TextConfig(
         name="code-small-ar" if config.twin == "ar" else "code-small",
-        version=version,
+        version=1 if begun is None else begun.version + 1,
         network=made.model.config,
         limit=made.model.config.max_length,
         length=SPAN,
@@ -126,6 +167,7 @@ def export(made: Trainer[Batch], tokenizer: TextTokenizer, config: CodeConfig, f
             "samples": progress.samples,
             "tokens": progress.tokens,
             "seconds": round(progress.seconds),
+            **grown,
         },
         baseline=config.twin is not None,
     )

@@ -5,17 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from perfuse.models.text import load_text
+import pytest
+import torch
+
+from perfuse.errors import CheckpointError
+from perfuse.models.text import load_text, read_config, read_weights
+from perfuse.models.unified import UnifiedScoreNetwork
 from perfuse.pipelines.alone import AloneRun, run_alone
 from perfuse.pipelines.text import TextModel, TextPipeline
 from perfuse.requests import TextRequest
 from perfuse.training.corpus.tasks import VERSION, split
-from perfuse.training.recipes.code import CodeConfig, main
+from perfuse.training.recipes.code import CodeConfig, begin_with, main, trainer
 
 
 def moments(out: Path) -> CodeConfig:
     return CodeConfig(
-        out, minutes=0.01, device="cpu", vocabulary=320, layers=1, batch_tokens=512, pool_rows=8, tokenizer_tasks=40
+        out, minutes=0.01, device="cpu", vocabulary=320, layers=1, batch_tokens=256, pool_rows=8, tokenizer_tasks=40
     )
 
 
@@ -40,3 +45,45 @@ def test_the_twin_is_causal_and_marked_as_a_baseline(tmp_path: Path) -> None:
     assert model.config.label == "code-small-ar@1"
     assert model.config.baseline is True
     assert model.config.network.causal is True
+
+
+def grown(out: Path, folder: Path) -> CodeConfig:
+    (out / "grown").mkdir()
+    (out / "grown" / "pairs.jsonl").write_text(
+        '{"prompt": "Give the sum of both.", "code": "def f(a, b):\\n    return a\\n"}\n'
+    )
+    return replace(moments(out / "grown"), grown_from=folder, layers=2)
+
+
+def test_a_grown_model_says_at_first_what_it_was_grown_from(tmp_path: Path) -> None:
+    main(moments(tmp_path))
+    shape = read_config(tmp_path).network
+    small, tokens = UnifiedScoreNetwork(shape), torch.arange(40)[None]
+    small.load_state_dict(read_weights(tmp_path, small, torch.float32))
+    large = UnifiedScoreNetwork(replace(shape, layers=3))
+    begin_with(large, tmp_path)
+    assert torch.equal(large(tokens), small(tokens))
+
+
+def test_a_grown_model_is_the_next_version_and_names_its_origin(tmp_path: Path) -> None:
+    main(moments(tmp_path))
+    made = load_text(main(grown(tmp_path, tmp_path)))
+    assert (made.config.label, made.config.network.layers) == ("code-small@2", 2)
+    assert made.config.training["grown_from"] == dict(load_text(tmp_path).config.training)
+
+
+def test_a_model_does_not_shrink(tmp_path: Path) -> None:
+    main(moments(tmp_path))
+    with pytest.raises(CheckpointError, match="or the same with fewer layers$"):
+        trainer(replace(grown(tmp_path, tmp_path), layers=2, twin="ar"))
+
+
+def test_the_same_seed_gives_the_same_losses(tmp_path: Path) -> None:
+    def losses(folder: Path) -> list[float]:
+        made, _ = trainer(moments(folder))
+        batches = made.batches()
+        return [made.step(next(batches)) for _ in range(50)]
+
+    first = losses(tmp_path / "a")
+    assert first == pytest.approx(losses(tmp_path / "b"), abs=1e-3)
+    assert first[-1] < first[0]

@@ -1,0 +1,1 @@
+"""What a text must be: structures that it is guaranteed to have."""
