@@ -111,7 +111,7 @@ class PreviewSeen(Message, frozen=True):
 
 
 class Accepted(Message, frozen=True):
-    """Engine → front: admitted; with this request `backlog` seconds of work are to be done."""
+    """Engine → front: admitted; a new request would now find `backlog` seconds of work in its way."""
 
     id: int
     backlog: float

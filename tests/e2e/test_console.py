@@ -15,9 +15,11 @@ from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 import shipped
 import taught
 from perfuse.evaluation.load import Server, serving
+from processes import PATIENCE
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+expect.set_options(timeout=PATIENCE * 1000)
 
 ADMIN, READER = "console-admin-key", "console-reader-key"
 KEYS = f"""
@@ -88,7 +90,7 @@ class Desk:
     def __init__(self, browser: Browser, server: Server, *, key: str = ADMIN, **context: object) -> None:
         self.root = f"http://127.0.0.1:{server.port}/"
         self.context = browser.new_context(**{"viewport": SCREEN, "reduced_motion": "reduce", **context})
-        self.context.set_default_timeout(20_000)
+        self.context.set_default_timeout(PATIENCE * 1000)
         self.page: Page = self.context.new_page()
         self.faults: list[str] = []
         self.loaded: dict[str, int] = {}

@@ -17,9 +17,10 @@ from perfuse.pipelines.shipped import SHIPPED
 def test_what_the_server_adds_is_measured() -> None:
     found = bench_serve.run(requests=5)
     figures = found.as_dict()
-    assert len(figures) == 17
+    assert len(figures) == 18
     assert found.rejected_ms_p50 <= found.rejected_ms_p99 <= found.rejected_ms_max
     assert bench_serve.BURST / 2 < found.rejected < bench_serve.BURST
+    assert found.retry_after_share > 0
     assert all(value > 0 for name, value in figures.items() if not name.startswith(("front_cpu", "added")))
     assert found.first_answer_seconds > found.ready_seconds
 
@@ -57,7 +58,9 @@ def test_other_servers_are_asked_what_ours_is_asked() -> None:
     for each in (ours, naive):
         assert min(each.p50_ms_1, each.p50_ms_64, each.requests_per_second_64, each.cpu_us_64, each.ready_seconds) > 0
     assert (ours.innocents_failed, naive.innocents_failed) == (0, 7)
-    assert ours.cancelled_computed < naive.cancelled_computed
+    assert ours.cancelled_computed is not None
+    assert naive.cancelled_computed is not None
+    assert ours.cancelled_computed < bench_peers.LEAVING / 2  # the naive one's depend on how busy the machine is
     assert ours.as_dict().keys() == naive.as_dict().keys()
 
 

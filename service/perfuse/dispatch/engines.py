@@ -357,7 +357,7 @@ class EnginePool:
             wait = min(error.retry_after or _RETRY_SECONDS, _RETRY_SECONDS)
             asyncio.get_running_loop().call_later(wait, self._place, job)
         else:
-            if isinstance(error, Overloaded):
+            if isinstance(error, Overloaded) and job.priority >= 0:  # idle work finds no room where others do
                 link.overloaded(error.retry_after or 0.0)
             self._fail(job, error)
 

@@ -34,7 +34,7 @@ IDLE_SECONDS = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """What a submitter learns at once: seconds of work in all with this job, and the store snapshot it will see."""
+    """What a submitter learns at once: seconds of work in a new request's way, and the store snapshot it will see."""
 
     backlog: float
     lsn: int
@@ -116,7 +116,7 @@ class Engine:
             )
         demands = pipeline.estimate(job.request)
         try:
-            backlog = self.backlog.admit(job.id, seconds_of(demands, self.cost))
+            self.backlog.admit(job.id, seconds_of(demands, self.cost), job.priority)
         except PerfuseError:
             self.counters.refused += 1
             raise
@@ -124,7 +124,7 @@ class Engine:
         now = self._clock()
         run = EngineRun(job, snapshot, sink, self._clock)
         self._inbox.put(partial(self._start, job, sink, pipeline, run, demands, now))
-        return Admitted(backlog, snapshot.lsn)
+        return Admitted(self.backlog.ahead(), snapshot.lsn)
 
     def cancel(self, job: int) -> None:
         """Nobody waits for the job any more: no further row of it is computed."""

@@ -173,7 +173,7 @@ class EnginePulse:
         return wire.Heartbeat(
             last_step_age=max(0.0, now - engine.last_step_at),
             busy=engine.busy,
-            backlog=engine.backlog.seconds,
+            backlog=engine.backlog.ahead(),
             counters=counters,
         )
 

@@ -37,7 +37,8 @@ class ServeBench:
     """What the front and the engine add. Times in microseconds or milliseconds as named; memory in MB.
 
     `rejected` of `BURST` requests at once are refused, each after the milliseconds given, its connection included;
-    `rejected_ms_max` is the longest of all rounds.
+    `rejected_ms_max` is the longest of all rounds, `retry_after_share` what they were told to wait for, of the time
+    until the last of the others was answered (1 is honest; whole seconds, no less than one, can be told).
     """
 
     front_cpu_us_1: float
@@ -51,6 +52,7 @@ class ServeBench:
     rejected_ms_p50: float
     rejected_ms_p99: float
     rejected_ms_max: float
+    retry_after_share: float
     ready_seconds: float
     first_answer_seconds: float
     front_mb_idle: float
@@ -82,12 +84,13 @@ class _Many:
 
 @dataclass(frozen=True, slots=True)
 class _Rejected:
-    """How many requests were refused, and seconds until they were."""
+    """How many requests were refused, seconds until they were, and the hint as a share of the time to drain."""
 
     count: int
     p50: float
     p99: float
     most: float
+    hint: float
 
 
 def run(*, requests: int = 300) -> ServeBench:
@@ -128,6 +131,7 @@ async def _measure(server: Server, requests: int) -> ServeBench:
         rejected_ms_p50=_middle(rejected, "p50") * 1e3,
         rejected_ms_p99=_middle(rejected, "p99") * 1e3,
         rejected_ms_max=max(each.most for each in rejected) * 1e3,
+        retry_after_share=_middle(rejected, "hint"),
         ready_seconds=ready,
         first_answer_seconds=first,
         front_mb_idle=idle[0] / 1e6,
@@ -172,7 +176,9 @@ def _rejected(port: int) -> _Rejected:
     _check(answers, {200, 429})
     seconds = [answer.seconds for answer in answers if answer.status == 429]
     percentiles = quantiles(seconds, n=100)
-    return _Rejected(len(seconds), percentiles[49], percentiles[98], max(seconds))
+    drained = max(answer.seconds for answer in answers if answer.status == 200)
+    hint = median(float(answer.headers["retry-after"]) for answer in answers if answer.status == 429) / drained
+    return _Rejected(len(seconds), percentiles[49], percentiles[98], max(seconds), hint)
 
 
 def _check(answers: Sequence[Answer], expected: set[int]) -> None:

@@ -200,6 +200,14 @@ async def test_an_engines_own_refusal_is_believed_until_the_next_heartbeat(
     await pool.admit()
 
 
+async def test_idle_work_that_is_refused_closes_the_door_to_nobody(pool: EnginePool, engines: list[FakeEngine]) -> None:
+    task = asyncio.create_task(pool.run("text", TextRequest(prompt="a"), priority=-20))
+    (submit,) = await engines[0].submitted()
+    engines[0].say(wire.problem_of(submit.id, Overloaded("full", retry_after=2.5)))
+    assert (await error_of(task)).retry_after == 2.5
+    await pool.admit()
+
+
 async def test_the_least_loaded_engine_is_chosen(engines: list[FakeEngine]) -> None:
     pool = EnginePool([str(engine.path) for engine in engines])
     await pool.start()

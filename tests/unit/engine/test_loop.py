@@ -322,6 +322,22 @@ def test_a_full_backlog_refuses_with_the_time_it_takes_to_drain(build: Callable[
     assert refused[0].detail == ("2.0 s of work are queued and this request adds 0.05 s; at most 2 s are taken on")
 
 
+def test_idle_work_refuses_nobody_else_and_is_refused_where_others_wait(build: Callable[..., Bench]) -> None:
+    bench = build(backlog_limit=1.0)  # a row that was never timed counts 5 ms
+    bench.submit(1, steps=90, priority=-20)
+    bench.submit(2, steps=90, priority=-20)
+    with pytest.raises(Overloaded, match=r"^0\.9 s of work are queued and this request adds 0\.45 s; "):
+        bench.submit(3, steps=90, priority=-20)
+    assert bench.engine.backlog.ahead() == 0
+    bench.submit(4, steps=150)
+    assert bench.engine.backlog.ahead() == pytest.approx(0.75)
+    with pytest.raises(Overloaded, match=r"^0\.8 s of work are queued and this request adds 0\.75 s; "):
+        bench.submit(5, steps=150)
+    bench.engine.run_until_idle()
+    assert set(bench.sink.results) == {1, 2, 4}
+    assert bench.engine.backlog.seconds == 0
+
+
 def test_a_lone_request_longer_than_the_limit_is_admitted(build: Callable[..., Bench]) -> None:
     bench = build(backlog_limit=0.001)
     bench.submit(1, steps=64)

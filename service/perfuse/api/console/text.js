@@ -20,7 +20,7 @@ function runs(canvas, before, { prefix = "", suffix = "" }) {
   };
   const found = [];
   for (let i = 0; i < canvas.length; i++) {
-    if (found.at(-1)?.className === kind(i)) found.at(-1).textContent += canvas[i];
+    if (found.at(-1)?.className === kind(i) && i !== prefix.length) found.at(-1).textContent += canvas[i];
     else found.push({ className: kind(i), textContent: canvas[i], ariaHidden: kind(i) === "masked" ? "true" : null });
   }
   return found;
