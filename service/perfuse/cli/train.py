@@ -43,6 +43,9 @@ def code(
     grown_from: Annotated[
         Path | None, typer.Option(help="begin with this model's weights; more --layers are added, more kinds of rows")
     ] = None,
+    answers: Annotated[
+        int, typer.Option(help="teach it its own answers to this many sentences, for fewer steps; needs --grown-from")
+    ] = 0,
 ) -> None:
     """Train code-small: sentences to functions, infilling, repairs and JSON. Prints the model's folder."""
     from perfuse.training.recipes.code import CodeConfig, main
@@ -60,6 +63,7 @@ def code(
         rate=rate,
         compiled=compiled,
         grown_from=grown_from,
+        answers=answers,
     )
     emit(str(main(config)))
 

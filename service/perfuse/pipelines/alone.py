@@ -70,7 +70,7 @@ class AloneRun:
     async def forward(self, *calls: Call) -> tuple[Output, ...]:
         """Outputs of all calls, one batch per key. Raises NonFiniteOutput."""
         outputs: list[Output | None] = [None] * len(calls)
-        for indices in _by_key(calls, apart=self._reproducible).values():
+        for indices in by_key(calls, apart=self._reproducible).values():
             rows = [calls[i] for i in indices]
             for i, output in zip(indices, self._compute(rows), strict=True):
                 if not finite(output):
@@ -117,7 +117,7 @@ def finite(output: Output) -> bool:
     return all(bool(torch.isfinite(tensor.sum())) for tensor in output.values())
 
 
-def _by_key(calls: Sequence[Call], *, apart: bool) -> dict[Hashable, list[int]]:
+def by_key(calls: Sequence[Call], *, apart: bool) -> dict[Hashable, list[int]]:
     """Indices of the calls that may be computed together; with `apart` those of different adaptations may not."""
     groups: defaultdict[Hashable, list[int]] = defaultdict(list)
     for i, call in enumerate(calls):

@@ -13,6 +13,7 @@ from torch import Tensor
 from perfuse.diffusion.blocks import Places
 from perfuse.models.canvas import given
 from perfuse.models.tokenizer import NULL, TextTokenizer
+from perfuse.training.answers import Answer
 from perfuse.training.corpus.languages import foreign_tasks
 from perfuse.training.corpus.pairs import Pair
 from perfuse.training.corpus.records import records
@@ -91,6 +92,7 @@ class Shares:
         foreign: functions in other languages.
         records: JSON.
         repairs: wrong programs, every second made right as a whole, else in the lines that differ.
+        answers: what the model itself answered to sentences.
     """
 
     cuts: float
@@ -99,11 +101,12 @@ class Shares:
     foreign: float = 0.0
     records: float = 0.0
     repairs: float = 0.0
+    answers: float = 0.0
 
     @property
     def whole(self) -> float:
         """Of whole Python functions."""
-        return 1.0 - self.cuts - self.raw - self.pairs - self.foreign - self.records - self.repairs
+        return 1.0 - self.cuts - self.raw - self.pairs - self.foreign - self.records - self.repairs - self.answers
 
 
 WIDE_GAPS = 0.3
@@ -119,10 +122,11 @@ class Corpus:
         rng: of everything random.
         shares: which part comes from where.
         pairs: documented functions, where `shares` has a share of them.
+        answers: a model's own, where `shares` has a share of them.
     """
 
-    def __init__(self, rng: Random, shares: Shares, pairs: Sequence[Pair] = ()) -> None:
-        self._rng, self._pairs = rng, pairs
+    def __init__(self, rng: Random, shares: Shares, pairs: Sequence[Pair] = (), answers: Sequence[Answer] = ()) -> None:
+        self._rng, self._pairs, self._answers = rng, pairs, answers
         self._tasks, self._raw = training_tasks(rng), windows(rng)
         self._foreign, self._records, self._repairs = foreign_tasks(rng), records(rng), repairs(rng)
         drawn = (
@@ -132,6 +136,7 @@ class Corpus:
             (shares.foreign, self._other_language),
             (shares.records, self._record),
             (shares.repairs, self._repair),
+            (shares.answers, self._answer),
             (shares.raw, self._window),
         )
         self._sources, self._shares = [source for _, source in drawn], [share for share, _ in drawn]
@@ -169,6 +174,11 @@ class Corpus:
         head = code.partition("\n")[0] if self._rng.random() < HEADED else ""
         return prompt, head, code[len(head) :], ""
 
+    def _answer(self) -> Parts:
+        answer = self._rng.choice(self._answers)
+        head = answer.code.partition("\n")[0] if self._rng.random() < HEADED else ""
+        return answer.prompt, head, answer.code[len(head) :], ""
+
     def _record(self) -> Parts:
         prompt, text = next(self._records)
         return prompt, "", text, ""
@@ -180,9 +190,15 @@ class Corpus:
         return worded(repair.prompt, error=repair.error), *repair.around()
 
 
-def endless(tokenizer: TextTokenizer, rng: Random, shares: Shares, pairs: Sequence[Pair] = ()) -> Iterator[Row]:
+def endless(
+    tokenizer: TextTokenizer,
+    rng: Random,
+    shares: Shares,
+    pairs: Sequence[Pair] = (),
+    answers: Sequence[Answer] = (),
+) -> Iterator[Row]:
     """Endless rows that fit the canvas."""
-    for parts in Corpus(rng, shares, pairs):
+    for parts in Corpus(rng, shares, pairs, answers):
         row = canvas(tokenizer, parts, rng)
         if len(row.ids) <= LIMIT:
             yield row
@@ -236,9 +252,10 @@ def pool(
     rows: int,
     tokens: int,
     pairs: Sequence[Pair] = (),
+    answers: Sequence[Answer] = (),
 ) -> list[Batch]:
     """Pool number `index` of batches, a function of (seed, index) alone, in random order."""
     rng = Random(f"{seed}/{index}")
-    batches = pack(list(islice(endless(tokenizer, rng, shares, pairs), rows)), tokens, copies=copies)
+    batches = pack(list(islice(endless(tokenizer, rng, shares, pairs, answers), rows)), tokens, copies=copies)
     rng.shuffle(batches)
     return batches

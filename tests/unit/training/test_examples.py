@@ -8,6 +8,7 @@ from random import Random
 import pytest
 
 from perfuse.models.tokenizer import BOS, EOS, NULL, SEP, TextTokenizer
+from perfuse.training.answers import Answer
 from perfuse.training.corpus.pairs import Pair
 from perfuse.training.corpus.tasks import training_tasks
 from perfuse.training.examples import LIMIT, Corpus, Row, Shares, canvas, cut, endless, pack, pool, restyle
@@ -38,6 +39,17 @@ def test_rows_fit_the_model_and_end_with_a_null(tokenizer: TextTokenizer) -> Non
         assert len(row.ids) <= LIMIT
         assert 0 < row.start < len(row.ids)
         assert row.ids[-1] == NULL
+
+
+def test_a_models_own_answers_are_shown_whole_or_behind_their_first_line() -> None:
+    told = [Answer("Say one.", "def one():\n    return 1\n")]
+    shares = Shares(cuts=0.0, raw=0.0, answers=1.0)
+    rows = set(islice(Corpus(Random(0), shares, answers=told), 100))
+    assert rows == {
+        ("Say one.", "", "def one():\n    return 1\n", ""),
+        ("Say one.", "def one():", "\n    return 1\n", ""),
+    }
+    assert shares.whole == 0.0
 
 
 def test_cuts_join_to_the_text() -> None:

@@ -168,14 +168,14 @@ def draw_cases(code: str, draft: Draft, rng: Random) -> tuple[Case, ...]:
     return tuple(cases.values())
 
 
-def training_tasks(rng: Random) -> Iterator[Task]:
+def training_tasks(rng: Random, *, tests: bool = False) -> Iterator[Task]:
     """Endless tasks from training combinations, templates weighted by the root of their number of combinations."""
     train = split().train
     names = list(train)
     weights = [len(train[name]) ** 0.5 for name in names]
     while True:
         for name in rng.choices(names, weights, k=256):
-            yield build(rng.choice(train[name]), rng, tests=False)
+            yield build(rng.choice(train[name]), rng, tests=tests)
 
 
 def held_out_tasks(count: int, seed: int = 0) -> Sequence[Task]:

@@ -13,11 +13,13 @@ from typing import Literal
 
 import torch
 
-from perfuse.errors import CheckpointError
+from perfuse.errors import CheckpointError, InvalidRequest
 from perfuse.models.layers import Block
 from perfuse.models.text import SPAN, TextConfig, digest, read_config, read_weights, save_text
 from perfuse.models.tokenizer import TextTokenizer
 from perfuse.models.unified import DiffusionConfig, UnifiedScoreNetwork, parameters
+from perfuse.training import answers
+from perfuse.training.answers import Answer
 from perfuse.training.corpus import sources
 from perfuse.training.corpus.pairs import Pair, kept
 from perfuse.training.corpus.tasks import VERSION, split, training_tasks
@@ -32,6 +34,8 @@ FIRST = (Shares(cuts=0.40), Shares(cuts=0.72))
 """Rows of weights from nothing, before and after; the twin is measured on whole functions and stays with the first."""
 GROWN = Shares(cuts=0.26, raw=0.07, pairs=0.05, foreign=0.22, records=0.05, repairs=0.13)
 """Rows of weights that are grown from trained ones, which know the sentences and gaps of Python by then."""
+DISTILLED = Shares(cuts=0.20, raw=0.05, pairs=0.04, foreign=0.06, records=0.05, repairs=0.10, answers=0.48)
+"""Rows of weights that are taught their own answers: those of the generators only where answers do not say it all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ class CodeConfig:
         compiled: whether the trunk is compiled; needs a C++ compiler, rounds differently.
         grown_from: folder of a trained model whose weights and tokenizer this one begins with; `layers` above its own
             are added behind them as layers that at first change nothing. It learns more than Python's sentences then.
+        answers: sentences that `grown_from` answers; what it answers rightly takes the place of whole functions.
     """
 
     out: Path
@@ -70,6 +75,7 @@ class CodeConfig:
     rate: float = 2e-3
     compiled: bool = False
     grown_from: Path | None = None
+    answers: int = 0
 
 
 def tokenizer_texts(seed: int, tasks: int) -> Iterator[str]:
@@ -82,7 +88,17 @@ def tokenizer_texts(seed: int, tasks: int) -> Iterator[str]:
 
 
 def trainer(config: CodeConfig) -> tuple[Trainer[Batch], TextTokenizer]:
-    """The trainer of the recipe and its tokenizer, which is made on first use and kept beside the state."""
+    """The trainer of the recipe and its tokenizer, which is made on first use and kept beside the state.
+
+    Raises:
+        CheckpointError: the model to grow is missing, damaged, or of another shape.
+        InvalidRequest: answers are asked for, and no model that could give them.
+    """
+    if config.answers > 0 and config.grown_from is None:
+        raise InvalidRequest(
+            f"{config.answers} answers are to be taught, and no model is named that gives them",
+            hint="name one with --grown-from",
+        )
     config.out.mkdir(parents=True, exist_ok=True)
     path = config.out / "tokenizer.json"
     if config.grown_from is not None:
@@ -95,9 +111,14 @@ def trainer(config: CodeConfig) -> tuple[Trainer[Batch], TextTokenizer]:
     shape = DiffusionConfig(tokenizer.size, layers=config.layers, causal=causal)
     model = UnifiedScoreNetwork(shape)
     pairs: Sequence[Pair] = ()
+    told: Sequence[Answer] = ()
+    shares = FIRST
     if config.grown_from is not None:
         begin_with(model, config.grown_from)
-        pairs = kept(config.out / "pairs.jsonl")
+        pairs, shares = kept(config.out / "pairs.jsonl"), (GROWN, GROWN)
+        if config.answers > 0:
+            told = answers.kept(config.out / "answers.jsonl", config.grown_from, config.answers, config.seed)
+            shares = (DISTILLED, DISTILLED)
     log.info("%d parameters, %d tokens", parameters(model), tokenizer.size)
     log.info("raw Python: SHA-256 %s", sources.digest(sources.files()))
     if config.compiled:
@@ -110,8 +131,9 @@ def trainer(config: CodeConfig) -> tuple[Trainer[Batch], TextTokenizer]:
             tokenizer,
             config.seed,
             index,
-            shares=GROWN if config.grown_from else FIRST[index >= SWITCH and not causal],
+            shares=shares[index >= SWITCH and not causal],
             pairs=pairs,
+            answers=told,
             copies=not causal,
             rows=config.pool_rows,
             tokens=config.batch_tokens,
@@ -151,7 +173,11 @@ def export(made: Trainer[Batch], tokenizer: TextTokenizer, config: CodeConfig, f
     assert isinstance(made.model, UnifiedScoreNetwork)
     progress = made.progress
     begun = None if config.grown_from is None else read_config(config.grown_from)
-    grown = {} if begun is None else {"grown_from": dict(begun.training), "pairs": digest(config.out / "pairs.jsonl")}
+    grown: dict[str, object] = {}
+    if begun is not None:
+        grown = {"grown_from": dict(begun.training), "pairs": digest(config.out / "pairs.jsonl")}
+    if config.answers > 0:
+        grown["answers"] = digest(config.out / "answers.jsonl")
     described = TextConfig(
         name="code-small-ar" if config.twin == "ar" else "code-small",
         version=1 if begun is None else begun.version + 1,

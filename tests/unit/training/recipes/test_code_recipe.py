@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from perfuse.errors import CheckpointError
-from perfuse.models.text import load_text, read_config, read_weights
+from perfuse.errors import CheckpointError, InvalidRequest
+from perfuse.models.text import digest, load_text, read_config, read_weights
 from perfuse.models.unified import UnifiedScoreNetwork
 from perfuse.pipelines.alone import AloneRun, run_alone
 from perfuse.pipelines.text import TextModel, TextPipeline
@@ -70,6 +70,16 @@ def test_a_grown_model_is_the_next_version_and_names_its_origin(tmp_path: Path) 
     made = load_text(main(grown(tmp_path, tmp_path)))
     assert (made.config.label, made.config.network.layers) == ("code-small@2", 2)
     assert made.config.training["grown_from"] == dict(load_text(tmp_path).config.training)
+
+
+def test_a_model_is_taught_its_own_answers(tmp_path: Path) -> None:
+    main(moments(tmp_path))
+    config = replace(grown(tmp_path, tmp_path), layers=1, answers=3)
+    (config.out / "answers.jsonl").write_text('{"prompt": "Say one.", "code": "def one():\\n    return 1\\n"}\n')
+    made = load_text(main(config))
+    assert made.config.training["answers"] == digest(config.out / "answers.jsonl")
+    with pytest.raises(InvalidRequest, match=r"^3 answers are to be taught, and no model is named that gives them$"):
+        trainer(replace(config, grown_from=None))
 
 
 def test_a_model_does_not_shrink(tmp_path: Path) -> None:
