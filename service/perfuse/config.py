@@ -22,7 +22,7 @@ from pydantic_settings import (
 from perfuse.errors import ConfigError
 
 Device = Literal["auto", "cpu", "cuda"]
-DType = Literal["auto", "bf16", "f32"]
+DType = Literal["auto", "bf16", "f32", "int8"]
 _PORTS = 65536
 LogLevel = Literal["debug", "info", "warning", "error"]
 

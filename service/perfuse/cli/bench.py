@@ -56,7 +56,7 @@ def text(
     model: Annotated[Path | None, typer.Option(help="model folder; the shipped one if not given")] = None,
     canvases: Annotated[str, typer.Option(help="tokens, separated by commas")] = "32,64,128,256",
     batches: Annotated[str, typer.Option(help="clients at once, and rows of a forward")] = "1,16",
-    dtypes: Annotated[str, typer.Option(help="what is computed in, separated by commas")] = "bf16,f32",
+    dtypes: Annotated[str, typer.Option(help="what is computed in, separated by commas")] = "bf16,f32,int8",
     threads: Annotated[str, typer.Option(help="compute threads, separated by commas")] = "1,2",
     requests: Annotated[int, typer.Option(help="requests per row, through HTTP")] = 100,
     repeats: Annotated[int, typer.Option(help="forwards per row and way, in process")] = 40,

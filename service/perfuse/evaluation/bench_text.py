@@ -28,7 +28,7 @@ from perfuse.evaluation.pages import replaced
 from perfuse.evaluation.plain import PlainNetwork
 from perfuse.models.call import Call
 from perfuse.models.canvas import given
-from perfuse.models.precision import DTYPES
+from perfuse.models.precision import DTYPES, carried
 from perfuse.models.text import TextNetwork, load_text, read_config, read_weights
 from perfuse.models.tokenizer import MASK, TextTokenizer
 from perfuse.models.unified import UnifiedScoreNetwork
@@ -127,7 +127,6 @@ def run(model: Path, grid: Grid, *, requests: int = ENOUGH, repeats: int = 40, h
         "http": [asdict(each) for each in answers],
         "forwards": [asdict(each) for each in forwards],
         "greatest_difference": difference,
-        "int8": "measured" if "int8" in DTYPES else "not built",
     }
 
 
@@ -198,12 +197,15 @@ def in_process(model: Path, dtype: str, grid: Grid, repeats: int, used: int) -> 
 
 
 def networks(model: Path, dtype: str) -> tuple[UnifiedScoreNetwork, PlainNetwork]:
-    """Our network and the plain one, from the same weights."""
+    """Our network and the plain one, from the same weights; plain layers know no bytes and compute in fp32 then."""
     ours = UnifiedScoreNetwork(read_config(model).network)
     ours.load_state_dict(read_weights(model, ours, torch.float32))
-    plain = PlainNetwork(ours).eval().requires_grad_(requires_grad=False).to(DTYPES[dtype])
-    ours = ours.eval().requires_grad_(requires_grad=False).to(DTYPES[dtype])
+    holds = carried(DTYPES[dtype])
+    plain = PlainNetwork(ours).eval().requires_grad_(requires_grad=False).to(holds)
+    ours = ours.eval().requires_grad_(requires_grad=False).to(holds)
     ours.text.freeze()
+    if dtype == "int8":
+        ours.quantize()
     return ours, plain
 
 
@@ -266,9 +268,10 @@ def table(found: Mapping[str, object]) -> str:
     told = ", ".join(flags) if isinstance(flags, list) else "unknown flags"
     slower = sum(row["ratio"] < 1.0 for row in forwards)
     caption = (
-        f"`{found['model']}`, torch {found['torch']}, {found['machine']} with {told}. int8: {found['int8']}. Through "
-        f"HTTP: a canvas of so many tokens, the {PROMPT!r} it is given included, filled by `low_confidence` in "
-        f"{found['steps']} steps that each show all of it, fewer where the text ends; a client asks one by one."
+        f"`{found['model']}`, torch {found['torch']}, {found['machine']} with {told}. Beside int8 stand plain layers "
+        f"in fp32. Through HTTP: a canvas of so many tokens, the {PROMPT!r} it is given included, filled by "
+        f"`low_confidence` in {found['steps']} steps that each show all of it, fewer where the text ends; a client "
+        "asks one by one."
     )
     if any(row["requests"] < ENOUGH for row in http):
         caption += f" *A short run: fewer than {ENOUGH} requests per row.*"

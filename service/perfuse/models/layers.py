@@ -31,14 +31,35 @@ class Linear(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs) * inputs**-0.5)
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+        self._codes: tuple[Tensor, Tensor] | None = None
+
+    def quantize(self) -> None:
+        """From now on multiply 8-bit weights with 8-bit activations (`in_bytes`); the weights themselves are let go."""
+        codes, scales = in_bytes(self.weight.detach())
+        self._codes = codes.t(), scales.t()
+        self.weight = nn.Parameter(torch.empty(0), requires_grad=False)
 
     def forward(self, x: Tensor, adapted: Sequence[LowRank] = ()) -> Tensor:
         """Maps `[B, ..., inputs]` to `[B, ..., outputs]`; rows that no adaptation names are those of the bare layer."""
-        y = functional.linear(x, self.weight, self.bias)
+        y = functional.linear(x, self.weight, self.bias) if self._codes is None else self._by_bytes(x, *self._codes)
         for one in adapted:
             small = functional.linear(x[one.rows], one.down).flatten(0, -2)
             y[one.rows].flatten(0, -2).addmm_(small, one.up.T, alpha=one.scale)
         return y
+
+    def _by_bytes(self, x: Tensor, weights: Tensor, scales: Tensor) -> Tensor:
+        codes, own = in_bytes(x.flatten(0, -2))
+        y: Tensor = torch._int_mm(codes, weights).float().mul_(own).mul_(scales)  # noqa: SLF001 (there is no public one)
+        return (y if self.bias is None else y.add_(self.bias)).view(*x.shape[:-1], -1)
+
+
+def in_bytes(x: Tensor) -> tuple[Tensor, Tensor]:
+    """int8 codes round(x / s) of each row of `[N, K]` and its scale s = max |x| / 127 `[N, 1]`, fp32.
+
+    Each vector has a scale of its own, so nothing depends on what else is in a batch (LLM.int8(), arXiv 2208.07339).
+    """
+    scales = x.abs().amax(dim=-1, keepdim=True).float().div_(127).clamp_(min=1e-12)
+    return (x / scales).round_().to(torch.int8), scales
 
 
 Adapted = Mapping[str, Sequence[LowRank]]
@@ -159,6 +180,11 @@ class Block(nn.Module):
         with torch.no_grad():
             assert self.adapt.bias is not None
             self.adapt.bias.view(6, width)[2::3] = 1.0  # gates start open
+
+    def quantize(self) -> None:
+        """Multiply bytes in the four layers that cost something; see `Linear.quantize`."""
+        for layer in (self.attention.qkv, self.attention.out, self.up, self.down):
+            layer.quantize()
 
     def forward(
         self,

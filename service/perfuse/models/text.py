@@ -18,7 +18,7 @@ from perfuse.diffusion.blocks import NEVER, attends
 from perfuse.errors import CheckpointError
 from perfuse.models.call import Call, Network, Output
 from perfuse.models.lora import grouped
-from perfuse.models.precision import pick_dtype
+from perfuse.models.precision import carried, pick_dtype
 from perfuse.models.tokenizer import NULL, TextTokenizer
 from perfuse.models.unified import DiffusionConfig, UnifiedScoreNetwork
 
@@ -192,7 +192,10 @@ def load_text(folder: Path, device: str = "cpu", dtype: str = "auto") -> LoadedT
     network = UnifiedScoreNetwork(config.network)
     weights = read_weights(folder, network)
     network.load_state_dict(weights)
-    network.to(device, pick_dtype(dtype, device))
+    computing = pick_dtype(dtype, device)
+    network.to(device, carried(computing))
+    if computing is torch.int8:
+        network.quantize()
     size = sum(weight.numel() for weight in weights.values())
     return LoadedText(TextNetwork(network, config.label), tokenizer, config, size)
 

@@ -100,6 +100,12 @@ class UnifiedScoreNetwork(nn.Module):
         self.text = TextProjectionHead(config.vocabulary, config.width)
         self.trunk = SharedTransformer(config)
 
+    def quantize(self) -> None:
+        """Compute in bytes from now on (`Linear.quantize`), on a CPU; the rest is to be fp32."""
+        for block in self.trunk.blocks:
+            assert isinstance(block, Block)
+            block.quantize()
+
     def hidden(
         self,
         tokens: Tensor,

@@ -19,7 +19,7 @@ from perfuse.adaptation.uncertainty import UncertaintyEstimator, read_calibratio
 from perfuse.adaptation.whitening import Whitening
 from perfuse.errors import CheckpointError, ConfigError
 from perfuse.models.planner import Planner, load_planner
-from perfuse.models.precision import name_of, pick_dtype
+from perfuse.models.precision import carried, name_of, pick_dtype
 from perfuse.models.text import LoadedText, load_text
 from perfuse.pipelines.contract import Pipeline
 from perfuse.pipelines.reading import EmbeddingPipeline, ScorePipeline
@@ -149,10 +149,8 @@ def estimator_of(kit: Kit, whitening: Whitening) -> UncertaintyEstimator | None:
 
 
 def _router(kit: Kit, encoder: Encoder, read: LoadedText, store: Path, device: str, dtype: str) -> Router:
-    computing = pick_dtype(dtype, device)
-    return Router(
-        kit.base, encoder, Residency(Blobs(store / FOLDER), read.config.network, torch.device(device), computing)
-    )
+    holds = carried(pick_dtype(dtype, device))
+    return Router(kit.base, encoder, Residency(Blobs(store / FOLDER), read.config.network, torch.device(device), holds))
 
 
 def _parameters(folder: Path) -> int:

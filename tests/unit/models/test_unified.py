@@ -249,3 +249,22 @@ def test_who_is_not_seen_changes_nothing(tokenizer: TextTokenizer) -> None:
         before, after = made(tokens, seen), made(changed, seen)
     assert torch.equal(before[0, :6], after[0, :6])
     assert not torch.equal(before[0, 6:], after[0, 6:])
+
+
+def test_products_of_bytes_say_nearly_what_those_of_floats_say(tmp_path: Path, tokenizer: TextTokenizer) -> None:
+    write(tmp_path, tokenizer)
+    exact, bytes_ = (load_text(tmp_path, dtype=dtype).network for dtype in ("f32", "int8"))
+    rows = [call(exact, length) for length in (7, 9, 12)]
+    said, told = exact.forward(rows), bytes_.forward([call(bytes_, length) for length in (7, 9, 12)])
+    for wide, narrow in zip(said, told, strict=True):
+        assert narrow["logits"].dtype == torch.float32
+        difference = (wide["logits"] - narrow["logits"]).abs().max()
+        assert 0 < difference < 0.1 * wide["logits"].std()
+
+
+def test_no_row_of_bytes_depends_on_its_company(tmp_path: Path, tokenizer: TextTokenizer) -> None:
+    write(tmp_path, tokenizer)
+    made = load_text(tmp_path, dtype="int8").network
+    alone = [made.forward([call(made, length)])[0]["logits"] for length in (7, 9)]
+    together = [output["logits"] for output in made.forward([call(made, length) for length in (7, 9)])]
+    assert all(torch.equal(one, other) for one, other in zip(alone, together, strict=True))
