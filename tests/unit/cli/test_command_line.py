@@ -416,7 +416,7 @@ def test_eval_and_bench_print_json(monkeypatch) -> None:
             evaluate_code=lambda *a, **k: {"pass_at_1": 1},
             evaluate_infill=lambda *a, **k: {"same": 1},
         ),
-        "perfuse.evaluation.languages": SimpleNamespace(named_language=lambda name: None),
+        "perfuse.evaluation.languages": SimpleNamespace(named_language=lambda name: None, evaluate_language=None),
         "perfuse.evaluation.maze2d": SimpleNamespace(
             evaluate=lambda *a, **k: {"folder": str(a[0].name)}, references=lambda maze: {"maze": maze}
         ),
