@@ -16,10 +16,11 @@ from mcp.client.streamable_http import streamable_http_client
 
 from perfuse.dispatch.pool import PreviewEvent, RestartedEvent
 from perfuse.errors import NonFiniteOutput, Overloaded
-from perfuse.requests import Goal, Preview, TextRequest, TrajectoryRequest
+from perfuse.requests import Goal, Preview, Refinement, TextRequest, TrajectoryRequest
 
 MODES = pytest.mark.parametrize("mode", ["2026-07-28", "legacy"])
 PLAN = {"environment": "maze2d-umaze", "state": [1, 1, 0, 0], "goal": {"position": [3, 1]}}
+BROKEN = {"code": "const x = (1;", "error": "SyntaxError: missing )"}
 CALL = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "generate", "arguments": {"prompt": "p"}}}
 
 META = {
@@ -49,19 +50,27 @@ def problem(result) -> dict[str, object]:
 
 
 @MODES
-async def test_four_tools_are_offered_with_schemas_and_annotations(client: httpx2.AsyncClient, mode: str) -> None:
+async def test_the_tools_are_offered_with_schemas_and_annotations(client: httpx2.AsyncClient, mode: str) -> None:
     async with connected(client, mode) as agent:
         tools = {tool.name: tool for tool in (await agent.list_tools()).tools}
-    assert list(tools) == ["fill", "generate", "plan", "feedback"]
+    assert list(tools) == ["fill", "generate", "refine", "plan", "feedback"]
     for tool in tools.values():
         assert tool.input_schema["type"] == tool.output_schema["type"] == "object"
         assert tool.input_schema["additionalProperties"] is False
         assert tool.annotations.open_world_hint is False
         assert tool.title
         assert tool.description
-    assert [name for name, tool in tools.items() if tool.annotations.read_only_hint] == ["fill", "generate", "plan"]
+    assert [name for name, tool in tools.items() if tool.annotations.read_only_hint] == [
+        "fill",
+        "generate",
+        "refine",
+        "plan",
+    ]
     assert tools["fill"].input_schema["required"] == ["prefix", "suffix"]
     assert tools["generate"].input_schema["required"] == ["prompt"]
+    assert {"language", "schema", "regex"} <= set(tools["generate"].input_schema["properties"])
+    assert tools["refine"].input_schema["required"] == ["refine"]
+    assert set(tools["refine"].input_schema["$defs"]) == {"CodeToRefine"}
     assert set(tools["plan"].input_schema["properties"]) == {
         "model",
         "seed",
@@ -81,17 +90,19 @@ async def test_a_tool_answers_as_its_route_does(client: httpx2.AsyncClient, pool
         filled = await agent.call_tool("fill", {"prefix": "a", "suffix": "b", "prompt": "p", "seed": 7, "length": 9})
         written = await agent.call_tool("generate", {"prompt": "p", "n": 2, "deadline_ms": 250})
         planned = await agent.call_tool("plan", {**PLAN, "seed": 3})
-    assert [result.is_error for result in (filled, written, planned)] == [False] * 3
+        mended = await agent.call_tool("refine", {"refine": BROKEN, "language": "javascript", "seed": 4})
+    assert [result.is_error for result in (filled, written, planned, mended)] == [False] * 4
     assert filled.structured_content["outputs"][0]["text"] == "aFILLb"
     assert json.loads(filled.content[0].text) == filled.structured_content
     assert len(written.structured_content["outputs"]) == 2
     assert planned.structured_content["status"] == "verified"
-    assert len(ledger.kept) == 3
-    first, second, third = pool.asked
+    assert len(ledger.kept) == 4
+    first, second, third, fourth = pool.asked
     assert first.request == TextRequest(prompt="p", prefix="a", suffix="b", length=9, seed=7)
     assert (second.request.prompt, second.deadline_seconds) == ("p", 0.25)
     goal = Goal(position=(3.0, 1.0), tolerance=0.5)
     assert third.request == TrajectoryRequest(environment="maze2d-umaze", state=(1.0, 1.0, 0.0, 0.0), goal=goal, seed=3)
+    assert fourth.request == TextRequest(language="javascript", refine=Refinement(**BROKEN), seed=4)
 
 
 async def test_feedback_is_kept_once_per_key(client: httpx2.AsyncClient, inbox) -> None:
@@ -230,7 +241,7 @@ async def test_an_unknown_tool_is_an_error_of_the_protocol(client: httpx2.AsyncC
     async with connected(client, mode) as agent:
         with pytest.raises(MCPError) as raised:
             await agent.call_tool("paint", {})
-    assert str(raised.value) == "there is no tool 'paint'; there are fill, generate, plan, feedback"
+    assert str(raised.value) == "there is no tool 'paint'; there are fill, generate, refine, plan, feedback"
 
 
 async def test_keys_scopes_and_tenants_are_those_of_other_routes(serve, pool) -> None:
@@ -291,7 +302,7 @@ async def test_an_sdk_that_cannot_be_loaded_is_said_and_tried_again(client: http
         assert (answer.status_code, answer.json()["detail"]) == (503, "MCP could not be loaded")
     monkeypatch.undo()
     async with connected(client) as agent:
-        assert len((await agent.list_tools()).tools) == 4
+        assert len((await agent.list_tools()).tools) == 5
 
 
 @MODES

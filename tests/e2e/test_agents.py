@@ -131,7 +131,13 @@ async def test_mcps_client_writes_plans_and_sends_feedback(url: str, mode: str) 
         steps.append(done)
 
     async with Client(f"{url}/mcp", mode=mode) as agent:
-        assert [tool.name for tool in (await agent.list_tools()).tools] == ["fill", "generate", "plan", "feedback"]
+        assert [tool.name for tool in (await agent.list_tools()).tools] == [
+            "fill",
+            "generate",
+            "refine",
+            "plan",
+            "feedback",
+        ]
         written = await agent.call_tool("generate", {"prompt": TASK, "seed": 7}, progress_callback=progress)
         assert written.structured_content["outputs"][0]["text"] == CODE
         goal = {"position": [1, 1], "tolerance": 0.5}

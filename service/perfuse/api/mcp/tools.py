@@ -27,7 +27,8 @@ OnEvent = Callable[[Event], None]
 Run = Callable[[Request, bytes, OnEvent | None], Awaitable[bytes]]
 
 _ALL = ("model", "seed", "deadline_ms")
-_TEXT = (*_ALL, "prompt", "length", "n", "temperature", "adaptation")
+_CODE = (*_ALL, "prompt", "language", "n", "temperature", "adaptation")
+_TEXT = (*_CODE, "length")
 _PLAN = (*_ALL, "environment", "state", "goal", "candidates", "steps")
 _GENERATES = ToolAnnotations(read_only_hint=True, open_world_hint=False)
 _SAYS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False)
@@ -62,6 +63,7 @@ class Offer:
         if self.shown is not None:
             schema["properties"] = {name: schema["properties"][name] for name in self.shown}
             schema["required"] = list(self.required)
+            schema["$defs"] = _named(schema["properties"], schema.get("$defs", {}))
         return _described(schema)
 
     def output_schema(self) -> Document:
@@ -116,14 +118,26 @@ OFFERS: Mapping[str, Offer] = {
     ),
     "generate": Offer(
         title="Write code",
-        description="Write a function from a sentence that says what it returns. "
-        "Keep the `id` and say with `feedback` what came of it.",
+        description="Write a function from a sentence that says what it returns, or with `schema` or `regex` text of "
+        "that form, guaranteed. Keep the `id` and say with `feedback` what came of it.",
         body=DiffuseText,
         answer=DiffuseAnswer,
         run=_diffuse,
         annotations=_GENERATES,
-        shown=_TEXT,
+        shown=(*_TEXT, "schema", "regex"),
         required=("prompt",),
+        fixed={"modality": "text"},
+    ),
+    "refine": Offer(
+        title="Put code right",
+        description="Write the wrong lines of a program anew, from the error message that it ended with. "
+        "`prompt` says what it is to do. Keep the `id` and say with `feedback` what came of it.",
+        body=DiffuseText,
+        answer=DiffuseAnswer,
+        run=_diffuse,
+        annotations=_GENERATES,
+        shown=(*_CODE, "refine"),
+        required=("refine",),
         fixed={"modality": "text"},
     ),
     "plan": Offer(
@@ -163,6 +177,24 @@ def listed() -> list[Tool]:
         )
         for name, offer in OFFERS.items()
     ]
+
+
+def _named(part: JsonValue, definitions: Document) -> Document:
+    """The definitions that a part of a schema names, and those that they name: an agent reads no others."""
+    found: Document = {}
+    waiting = [part]
+    while waiting:
+        match waiting.pop():
+            case {"$ref": str(pointer)}:
+                name = pointer.removeprefix("#/$defs/")
+                if name not in found:
+                    found[name] = definitions[name]
+                    waiting.append(definitions[name])
+            case dict() as branch:
+                waiting += branch.values()
+            case list() as items:
+                waiting += items
+    return found
 
 
 def _described(schema: Document) -> Document:
