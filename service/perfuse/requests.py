@@ -146,7 +146,7 @@ class TextOutput:
     `token_ids` is the whole span, `tokens` how many of them make up the fill. `syntax_error`: it was checked and does
     not parse; `finish_reason` then is "syntax" unless the fill did not come to its end. `p_correct` is the calibrated
     chance that the text does what was asked; it and `uncertainty` are None where the model has no calibration, or none
-    that holds for the request.
+    that holds for the request. `doubt` is −Σ log p of the committed tokens, in nats: what calibrations are made of.
     """
 
     text: str
@@ -160,6 +160,7 @@ class TextOutput:
     syntax_error: SyntaxProblem | None = None
     p_correct: float | None = None
     uncertainty: Uncertainty | None = None
+    doubt: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ from perfuse.requests import (
     TrajectoryResult,
 )
 
-PROTOCOL = 4
+PROTOCOL = 5
 MAX_FRAME = 64 * 1024 * 1024
 _LENGTH = struct.Struct(">I")
 

@@ -39,7 +39,7 @@ async def test_readiness_follows_the_engines(client: httpx2.AsyncClient, pool) -
 
 
 async def test_version_and_models(client: httpx2.AsyncClient) -> None:
-    assert (await client.get("/version")).json() == {"version": __version__, "protocol": 4}
+    assert (await client.get("/version")).json() == {"version": __version__, "protocol": 5}
     model = {"name": "m@1", "modality": "text", "parameters": 7, "dtype": "float32", "limit": 256}
     listed = {"id": "m@1", "object": "model", "created": 0, "owned_by": "perfuse"}
     for path in ("/models", "/v1/models"):

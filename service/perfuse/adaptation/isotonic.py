@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,15 @@ class Falling:
         """The value at `score`."""
         place = int(np.searchsorted(self.edges, score, side="right")) - 1
         return float(self.values[max(place, 0)])
+
+    def as_json(self) -> dict[str, list[float]]:
+        """Its two attributes, for `of_json`."""
+        return {"edges": self.edges.tolist(), "values": self.values.tolist()}
+
+    @classmethod
+    def of_json(cls, told: Mapping[str, Sequence[float]]) -> Falling:
+        """What `as_json` gave."""
+        return cls(np.array(told["edges"], dtype=np.float64), np.array(told["values"], dtype=np.float64))
 
 
 def fit_falling(

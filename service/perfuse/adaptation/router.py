@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from perfuse.adaptation.embedding import Encoder
+from perfuse.adaptation.isotonic import Falling
 from perfuse.adaptation.residency import Residency
 from perfuse.adaptation.whitening import Vectors
 from perfuse.errors import InvalidRequest, NotFound
@@ -49,6 +50,11 @@ class Found:
             gain=_gain(record.report),
             dataset=record.dataset,
         )
+
+    @property
+    def chance(self) -> Falling | None:
+        """That its answers are right, by their doubt, as its gate saw them; None where that were too few."""
+        return _chance(self.record.report)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +153,12 @@ def not_served(identity: str) -> InvalidRequest:
 def _comes_first(canary: _Match, champion: _Match) -> bool:
     """A canary stands where its cluster's champion does, and else where it is nearer."""
     return canary.cluster == champion.cluster or canary.distance < champion.distance
+
+
+def _chance(report: str) -> Falling | None:
+    """`calibration` of a gate's report, where there is one."""
+    found = json.loads(report).get("calibration") if report else None
+    return None if found is None else Falling.of_json(found)
 
 
 def _gain(report: str) -> float | None:

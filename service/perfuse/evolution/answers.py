@@ -42,11 +42,13 @@ class Answer:
     Attributes:
         seconds: of the engine, waiting excluded.
         forwards: of the network.
+        doubt: −Σ log p of its tokens, in nats.
     """
 
     text: str
     seconds: float
     forwards: int
+    doubt: float = 0.0
 
 
 class Answerer:
@@ -69,7 +71,7 @@ class Answerer:
         done = await self._ask("text", request, tenant)
         assert isinstance(done.result, TextResult)
         (output,) = done.result.outputs
-        return Answer(output.text, done.compute_seconds, output.forwards)
+        return Answer(output.text, done.compute_seconds, output.forwards, output.doubt)
 
     async def embed(self, prompts: Sequence[str]) -> list[bytes]:
         """Vectors of prompts, little-endian float32, of length 1, in order."""

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from perfuse.adaptation.isotonic import Falling
 from perfuse.errors import InvalidRequest
 
 Outcome = Literal["promote", "reject", "unproven"]
@@ -78,6 +79,7 @@ class Measured:
         nll_bits: increase of the masked negative log-likelihood on the anchors, in bits per token.
         latency_ratio: engine time per forward with the candidate over that without (`trial.latency_ratio`).
         memory_ratio: resident memory with the candidate over memory without.
+        chance: that an answer of the candidate is right, by its doubt. Nothing is decided on it; it serves with it.
     """
 
     gain: Pairs
@@ -85,6 +87,7 @@ class Measured:
     nll_bits: float
     latency_ratio: float
     memory_ratio: float
+    chance: Falling | None = None
 
 
 @dataclass(frozen=True, slots=True)

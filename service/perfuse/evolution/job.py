@@ -313,7 +313,10 @@ def without_gain(measured: Measured, decision: Decision) -> Decision:
 
 
 def report_of(measured: Measured, decision: Decision) -> str:
-    """The gate's figures as JSON; `gain` is the change in accuracy on the tasks kept back."""
+    """The gate's figures as JSON; `gain` is the change in accuracy on the tasks kept back.
+
+    `calibration`: chance of an answer to be right, by its doubt in nats (`adaptation.isotonic.Falling`).
+    """
     pairs = measured.gain
     return json.dumps(
         {
@@ -329,6 +332,7 @@ def report_of(measured: Measured, decision: Decision) -> str:
             "nll_bits": measured.nll_bits,
             "latency_ratio": measured.latency_ratio,
             "memory_ratio": measured.memory_ratio,
+            "calibration": None if measured.chance is None else measured.chance.as_json(),
         }
     )
 

@@ -9,6 +9,7 @@ from statistics import median
 
 import numpy as np
 
+from perfuse.adaptation.isotonic import Falling, fit_falling
 from perfuse.evolution.answers import Answer, Answerer, Asked, each
 from perfuse.evolution.gate import Measured, Pairs
 from perfuse.evolution.intake import verify
@@ -25,20 +26,31 @@ TIMED = 5
 """Tasks on which forwards are timed,"""
 ROUNDS = 3
 """and how often each."""
+CALIBRATED = 50
+"""Answers of a candidate from which on its chance to be right is told by doubt; fewer say little but the overall rate."""
 _JAIL_SECONDS = 4.0
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Answers to the same requests by two: `before` is what is served now, `after` the candidate."""
+    """Answers to the same requests by two: `before` is what is served now, `after` the candidate.
+
+    `doubts` are those of the candidate's, in nats.
+    """
 
     before: tuple[bool, ...]
     after: tuple[bool, ...]
+    doubts: tuple[float, ...] = ()
 
     @property
     def pairs(self) -> Pairs:
         """The outcomes."""
         return Pairs.of(self.before, self.after)
+
+    @property
+    def chance(self) -> Falling | None:
+        """That an answer of the candidate is right, by its doubt; None with fewer than `CALIBRATED` answers."""
+        return fit_falling(self.doubts, self.after) if len(self.doubts) >= CALIBRATED else None
 
 
 async def compare(tasks: Sequence[Task], answerer: Answerer, before: str, after: str, tenant: str) -> Trial:
@@ -63,7 +75,11 @@ async def compare(tasks: Sequence[Task], answerer: Answerer, before: str, after:
 
     answers = await each(tasks, both)
     right = await asyncio.to_thread(_judged, tasks, answers)
-    return Trial(before=tuple(pair[0] for pair in right), after=tuple(pair[1] for pair in right))
+    return Trial(
+        before=tuple(pair[0] for pair in right),
+        after=tuple(pair[1] for pair in right),
+        doubts=tuple(pair[1].doubt for pair in answers),
+    )
 
 
 async def latency_ratio(tasks: Sequence[Task], answerer: Answerer, before: str, after: str, tenant: str) -> float:
@@ -134,6 +150,7 @@ async def measure(
         nll_bits=more / (reference.tokens * len(reference.measured)),
         latency_ratio=await latency_ratio(tasks, answerer, before, candidate.id, candidate.tenant),
         memory_ratio=1 + size / resident_bytes if resident_bytes else 1.0,
+        chance=trial.chance,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from perfuse.adaptation.isotonic import Falling
 from perfuse.adaptation.router import Found, Router, not_served
 from perfuse.errors import InvalidRequest, StoreCorrupt
 from perfuse.models.lora import Adaptation
@@ -19,10 +20,17 @@ _ASKED = re.compile(rf"{AUTO}|{NONE}|ad_[0-9a-f]{{32}}")
 
 @dataclass(frozen=True, slots=True)
 class Adapted:
-    """What is added to the base model for one request, and what its answer says of that."""
+    """What is added to the base model for one request, and what its answer says of that.
+
+    Attributes:
+        adaptation: what is added.
+        attribution: what is said.
+        chance: that an answer is right, by its doubt; None where the gate saw too few answers to say.
+    """
 
     adaptation: Adaptation
     attribution: Attribution
+    chance: Falling | None = None
 
 
 def check(asked: str) -> None:
@@ -90,4 +98,4 @@ async def _loaded(router: Router, found: Found, run: Run) -> Adapted:
     record, residency = found.record, router.residency
     held = residency.held(record.id)
     loaded = held if held is not None else await run.offload(residency.load, record.id, record.blob)
-    return Adapted(loaded, found.attribution)
+    return Adapted(loaded, found.attribution, found.chance)

@@ -10,7 +10,7 @@ import torch
 
 from perfuse._native import Structure
 from perfuse.adaptation.embedding import HIDDEN
-from perfuse.adaptation.signals import Trace
+from perfuse.adaptation.signals import Trace, log_doubt
 from perfuse.constraints.structures import Structures
 from perfuse.errors import CanvasTooLong, CanvasTooShort, DeadlineExceeded, InvalidRequest, NothingToFill, UnknownModel
 from perfuse.models.call import LOGITS, Call
@@ -122,7 +122,7 @@ class TextPipeline:
         fills = [Fill.empty(i, canvas.length) for i in range(request.n)]
         if await _filled(task, given, text, run, fills) and text is not None and any(map(text.broken, fills)):
             await _mended(task, text, run, fills)
-        outputs = tuple(_output(task, given, text, fill) for fill in fills)
+        outputs = tuple(_output(task, given, text, fill, learned) for fill in fills)
         if self._observe is not None:
             for fill in fills:
                 self._observe(fill.trace(task.heads[0]))
@@ -335,7 +335,7 @@ def _steps_left(fill: Fill, done: int) -> int:
     return done + -(-masked * done // max(committed, 1))
 
 
-def _output(task: Task, given: Shown, text: Text | None, fill: Fill) -> TextOutput:
+def _output(task: Task, given: Shown, text: Text | None, fill: Fill, learned: adapted.Adapted | None) -> TextOutput:
     reason: FinishReason = "complete"
     if bool(fill.masked.any()):
         reason = "deadline"
@@ -352,8 +352,12 @@ def _output(task: Task, given: Shown, text: Text | None, fill: Fill) -> TextOutp
         reason = "syntax" if reason == "complete" else reason
     end = ids.index(NULL) + 1 if NULL in ids else len(ids)
     settled = max(end - ids[:end].count(MASK), 1)
-    estimator = task.model.estimator if _calibrated(task, given) else None
-    trace = fill.trace(task.heads[0])
+    holds, trace = _calibrated(task, given), fill.trace(task.heads[0])
+    doubt = log_doubt(trace.certainty)
+    estimator = task.model.estimator if holds and learned is None else None
+    p_correct = None if estimator is None else estimator.p_correct(trace)
+    if holds and learned is not None and learned.chance is not None:
+        p_correct = learned.chance.at(doubt)
     return TextOutput(
         text=whole,
         fill=filled,
@@ -364,13 +368,14 @@ def _output(task: Task, given: Shown, text: Text | None, fill: Fill) -> TextOutp
         token_ids=tuple(ids),
         tokens=len(said(ids)),
         syntax_error=problem,
-        p_correct=None if estimator is None else estimator.p_correct(trace),
+        p_correct=p_correct,
         uncertainty=None if estimator is None else estimator.score(trace),
+        doubt=doubt,
     )
 
 
 def _calibrated(task: Task, given: Shown) -> bool:
-    """Whether a calibration holds: a sentence for Python alone was given, and the base model answered it freely."""
+    """Whether calibrations hold: a sentence for Python alone was given, and answered freely."""
     request = task.request
     asked = request.language == "python" and request.refine is None and not (given.prefix or given.suffix)
-    return asked and task.adaptation is None and task.structure is None
+    return asked and task.structure is None

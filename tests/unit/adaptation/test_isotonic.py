@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from perfuse.adaptation.isotonic import calibration_error, fit_falling
+from perfuse.adaptation.isotonic import Falling, calibration_error, fit_falling
 from perfuse.errors import InvalidRequest
 
 ITEMS = st.lists(st.tuples(st.integers(0, 12), st.booleans()), min_size=1, max_size=40)
@@ -71,3 +73,10 @@ def test_items_without_outcomes_are_refused(scores: list[float], right: list[int
     with pytest.raises(InvalidRequest) as caught:
         fit_falling(scores, right)
     assert caught.value.detail == f"expected one outcome per score, of at least 1; got {shapes}"
+
+
+@given(ITEMS)
+def test_a_fit_is_told_as_json_and_read_back(items: list[tuple[int, bool]]) -> None:
+    fitted = fit_falling([score for score, _ in items], [right for _, right in items])
+    back = Falling.of_json(json.loads(json.dumps(fitted.as_json())))
+    assert (back.edges.tolist(), back.values.tolist()) == (fitted.edges.tolist(), fitted.values.tolist())

@@ -127,6 +127,7 @@ async def test_a_gain_on_what_was_kept_back_makes_a_canary(
     assert report["reasons"] == [f"{kept} pairs; at least 200 are needed to show a gain"]
     assert report["anchors"]["base"]["n"] == 500
     assert report["memory_ratio"] == 1.007
+    assert report["calibration"] is None  # too few answers
     alias = current(learned.store.snapshot(), "t", "c")
     assert (alias.canary, alias.share) == (made.id, 0.25)
     assert (shop.next(), shop.stage, list((tmp_path / "jobs").iterdir())) == (None, "", [])

@@ -1,4 +1,4 @@
-"""How the time of a forward is compared where other work makes single times long."""
+"""How the time of a forward is compared where other work makes single times long, and what a trial calibrates."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from itertools import cycle
 
 from perfuse.evolution.answers import Answer, Answerer, Asked
 from perfuse.evolution.lessons import Task
-from perfuse.evolution.trial import ROUNDS, TIMED, latency_ratio
+from perfuse.evolution.trial import CALIBRATED, ROUNDS, TIMED, Trial, latency_ratio
 from unit.evolution.learning import feedback
 
 
@@ -37,3 +37,12 @@ async def test_single_slow_answers_do_not_count() -> None:
 
 async def test_without_tasks_nothing_is_said_against_a_candidate() -> None:
     assert await latency_ratio([], Timed([0.0]), "none", "ad_1", "t") == 1.0
+
+
+def test_a_trial_of_enough_answers_tells_the_chance_of_a_right_one_by_its_doubt() -> None:
+    right = (True,) * 40 + (False,) * 10
+    trial = Trial(before=(False,) * 50, after=right, doubts=tuple(0.1 * i for i in range(50)))
+    assert trial.chance is not None
+    assert (trial.chance.at(0.0), trial.chance.at(4.5)) == ((40 + 0.8) / 41, 0.8 / 11)
+    few = Trial((False,) * (CALIBRATED - 1), right[: CALIBRATED - 1], trial.doubts[: CALIBRATED - 1])
+    assert few.chance is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from adapting import World, by, phrases
+from perfuse.adaptation.isotonic import fit_falling
 from perfuse.engine.cost import CostModel
 from perfuse.engine.loop import Engine
 from perfuse.engine.run import Job
@@ -42,6 +44,19 @@ def test_a_request_like_those_learned_from_is_answered_by_what_was_learned(world
     (attribution,) = answer.attribution
     assert attribution == by(record, attribution.distance)
     assert attribution.distance == pytest.approx(0.0, abs=1e-6)
+
+
+def test_what_was_learned_says_by_its_own_gate_how_sure_it_is(world: World) -> None:
+    chance = fit_falling([0.0, 1e6], [True, False])
+    record = world.teach(PROMPT, report=json.dumps({"outcome": "promote", "calibration": chance.as_json()}))
+    (output,) = world.ask(request()).outputs
+    assert output.doubt > 0.0
+    assert (output.p_correct, output.uncertainty) == (chance.at(output.doubt), None)
+    (within_a_gap,) = world.ask(request(prefix="def f():")).outputs
+    assert within_a_gap.p_correct is None
+    assert world.ask(request(OTHER, adaptation=record.id)).outputs[0].p_correct is not None
+    (silent,) = world.ask(request(OTHER, adaptation=world.teach(OTHER).id)).outputs
+    assert silent.p_correct is None
 
 
 def test_none_is_the_base_model_and_computes_nothing_else(world: World) -> None:
