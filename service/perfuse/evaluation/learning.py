@@ -11,12 +11,13 @@ import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
 from perfuse import logging, sandbox
+from perfuse.adaptation.isotonic import calibration_error
 from perfuse.errors import InvalidRequest, PerfuseError, Unavailable
 from perfuse.evaluation.intervals import wilson
 from perfuse.evaluation.load import Answer, Server, ask, serving, storm
@@ -67,11 +68,13 @@ class Score:
         passed: task by task.
         by: id of the adaptation that took part, task by task; "" where none did.
         texts: the answers.
+        chances: of each to be right, as it says itself; None where it does not.
     """
 
     passed: list[bool]
     by: list[str]
     texts: list[str]
+    chances: list[float | None] = field(default_factory=list)
 
     @property
     def adapted(self) -> int:
@@ -92,11 +95,32 @@ class Score:
             "high": round(high, 4),
             "n": len(self.passed),
             "adapted": self.adapted,
+            **self._honesty(),
+        }
+
+    def _honesty(self) -> dict[str, object]:
+        """How the chances that adapted answers say of themselves compare with how many are right."""
+        told = [
+            (chance, passed)
+            for chance, passed, by in zip(self.chances, self.passed, self.by, strict=False)
+            if by and chance is not None
+        ]
+        if not told:
+            return {}
+        chances, right = [chance for chance, _ in told], [passed for _, passed in told]
+        return {
+            "p_correct": {
+                "n": len(told),
+                "mean": round(sum(chances) / len(told), 4),
+                "right": round(sum(right) / len(told), 4),
+                "ece": round(calibration_error(chances, right), 4),
+            }
         }
 
 
 class _Output(msgspec.Struct):
     text: str
+    p_correct: float | None = None
 
 
 class _Attribution(msgspec.Struct):
@@ -121,7 +145,7 @@ async def score(server: Server, tasks: Sequence[Task], adaptation: str = "auto")
         sandbox.run_many, [_jailed(task, text) for task, text in zip(tasks, texts, strict=True)]
     )
     by = [each.attribution[0].id if each.attribution else "" for each in filled]
-    return Score([v.passed for v in verdicts], by, texts)
+    return Score([v.passed for v in verdicts], by, texts, [answer.outputs[0].p_correct for answer in filled])
 
 
 def request_of(task: Task, **more: object) -> dict[str, object]:

@@ -27,7 +27,7 @@ TIMED = 5
 ROUNDS = 3
 """and how often each."""
 CALIBRATED = 50
-"""Answers of a candidate from which on its chance to be right is told by doubt; fewer say little but the overall rate."""
+"""Answers of a candidate from which on its chance to be right is told by doubt; fewer say little but the rate."""
 _JAIL_SECONDS = 4.0
 
 

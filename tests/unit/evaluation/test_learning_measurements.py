@@ -243,3 +243,11 @@ async def test_answers_carry_what_took_part(learner: ScriptedLearner) -> None:
     (answer,) = await given(learner, [task])
     assert (answer.text, answer.adaptations) == (task.code, ("ad_7",))
     assert json.loads(answer.outputs) == [{"text": task.code}]
+
+
+def test_a_score_says_how_far_adapted_answers_know_whether_they_are_right() -> None:
+    passed, by = [True, True, False, True], ["ad_1", "ad_1", "ad_1", ""]
+    silent = Score(passed, by, [""] * 4, [None] * 4)
+    assert "p_correct" not in silent.as_json()
+    said = Score(passed, by, [""] * 4, [0.9, 0.9, 0.3, 0.1]).as_json()
+    assert said["p_correct"] == {"n": 3, "mean": 0.7, "right": 0.6667, "ece": 0.1667}
