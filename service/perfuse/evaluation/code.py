@@ -20,7 +20,7 @@ from perfuse.evaluation.neighbours import NearestSentence
 from perfuse.evaluation.twin import complete
 from perfuse.models.text import LoadedText, load_text, untrained_text
 from perfuse.pipelines.alone import AloneRun, run_alone
-from perfuse.pipelines.text import DRAFT_BOUND, ENTROPY_BOUND, WINDOW, TextModel, TextPipeline
+from perfuse.pipelines.text import DRAFT_BOUND, ENTROPY_BOUND, TextModel, TextPipeline
 from perfuse.requests import TextOutput, TextRequest
 from perfuse.training.corpus.tasks import Task, held_out_tasks, training_tasks
 from perfuse.training.examples import cut, restyle
@@ -68,7 +68,7 @@ class Rate:
 
 
 def in_process(
-    model: LoadedText, *, window: int = WINDOW, bound: float = ENTROPY_BOUND, draft_bound: float = DRAFT_BOUND
+    model: LoadedText, *, window: int | None = None, bound: float = ENTROPY_BOUND, draft_bound: float = DRAFT_BOUND
 ) -> Fill:
     """Answers requests with the pipeline that the server runs."""
     served = TextModel(model.network, model.tokenizer, model.config.limit, model.config.length)

@@ -55,10 +55,11 @@ def _with(sampler: str, *options: SamplerOptions) -> list[Candidate]:
 CANDIDATES = (
     Candidate(AUTO),
     *_with(
-        "verified", *(SamplerOptions(window=n) for n in (8, 24, 32)), *(SamplerOptions(bound=b) for b in (1.0, 9.0))
+        "verified", *(SamplerOptions(window=n) for n in (8, 16, 32, 48)), *(SamplerOptions(bound=b) for b in (1.0, 9.0))
     ),
     *_with("entropy", *(SamplerOptions(bound=b) for b in (0.01, 0.1, 0.5, 1.5)), SamplerOptions(window=8)),
     *_with("threshold", *(SamplerOptions(level=p) for p in (0.7, 0.9, 0.97))),
+    *_with("threshold", *(SamplerOptions(window=n, level=0.9) for n in (32, 48))),
     *_with("factor", *(SamplerOptions(factor=f) for f in (0.3, 1.0, 2.0))),
     *_with("hierarchy", SamplerOptions(), SamplerOptions(low_level=0.6)),
     *_with("editing", SamplerOptions(), SamplerOptions(level=0.7), SamplerOptions(level=0.5, edit_level=0.7)),

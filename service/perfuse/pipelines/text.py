@@ -42,7 +42,9 @@ ENTROPY_BOUND = 0.1
 DRAFT_BOUND = 3.0
 """Nats of entropy up to which a window is worth verifying."""
 WINDOW = 16
-"""Masked tokens a step works on."""
+"""Masked tokens a step works on: of wider ones, tokens that do not see each other break more texts."""
+DRAFT_WINDOW = 24
+"""The same of "verified", which nothing breaks: on an AMX core 50 ms a function, 57 with 16, 52 with 32 tokens."""
 MOST_OUTPUTS = 16
 MOST_STEPS = 4096
 MOST_TEMPERATURE = 10.0
@@ -57,7 +59,7 @@ class TextPipeline:
 
     Args:
         models: by name without version; the first is the default.
-        window: masked tokens a step works on.
+        window: masked tokens a step works on; None: `WINDOW`, or `DRAFT_WINDOW` for drafts.
         bound: nats of entropy a step of "entropy" may commit.
         draft_bound: nats of entropy up to which "verified" drafts.
         observe: told how each output came to be: what a calibration is made from.
@@ -67,7 +69,7 @@ class TextPipeline:
         self,
         models: Mapping[str, TextModel],
         *,
-        window: int = WINDOW,
+        window: int | None = None,
         bound: float = ENTROPY_BOUND,
         draft_bound: float = DRAFT_BOUND,
         observe: Callable[[Trace], None] | None = None,
@@ -115,7 +117,7 @@ class TextPipeline:
             heads=heads_of(model, [given.prompt, ""][: 1 + (request.guidance != 1.0)], given.prefix, given.suffix),
             adaptation=None if learned is None else learned.adaptation,
             most=sampling.most_steps(request, canvas.length),
-            window=request.sampler_options.window or self._window,
+            window=request.sampler_options.window or self._window or _usual_window(request),
             structure=self._structure(model, request),
             want=self._want(model),
         )
@@ -209,6 +211,10 @@ async def _mended(task: Task, text: Text, run: Run, fills: Sequence[Fill]) -> No
         canvas=lambda: _canvas_text(task, text.shown.prefix, fills[0], text.shown.suffix),
         settled=lambda: _settled(task, None, fills),
     )
+
+
+def _usual_window(request: TextRequest) -> int:
+    return DRAFT_WINDOW if sampling.rule_of(request) == "verified" else WINDOW
 
 
 def _canvas_text(task: Task, prefix: str, fill: Fill, suffix: str) -> str:
