@@ -113,13 +113,11 @@ peers: build ## the same model function behind other servers (LitServe, BentoML,
 	$(BIN)/uv pip install --quiet --python .venv-peers/bin/python --require-hashes -r requirements/peers.txt
 	$(BIN)/perfuse bench peers $(ARGS)
 
-code-small: build ## train code-small anew; run it again after an interruption (FIRST=76 GROWN=70 TAUGHT=35 minutes)
+code-small: build ## train code-small anew; the same command goes on after an interruption (FIRST=76 GROWN=70 minutes)
 	$(BIN)/perfuse train code --compiled --out runs/code-first --minutes $(or $(FIRST),76) \
 		$(if $(wildcard runs/code-first/state.pt),--resume)
-	$(BIN)/perfuse train code --compiled --out runs/code-grown --minutes $(or $(GROWN),70) --layers 9 --rate 1.2e-3 \
-		--grown-from runs/code-first $(if $(wildcard runs/code-grown/state.pt),--resume)
-	$(BIN)/perfuse train code --compiled --out runs/code-small --minutes $(or $(TAUGHT),35) --layers 9 --rate 6e-4 \
-		--grown-from runs/code-grown --answers 18432 $(if $(wildcard runs/code-small/state.pt),--resume)
+	$(BIN)/perfuse train code --compiled --out runs/code-small --minutes $(or $(GROWN),70) --layers 9 --rate 1.2e-3 \
+		--grown-from runs/code-first $(if $(wildcard runs/code-small/state.pt),--resume)
 	$(BIN)/perfuse train kit --model runs/code-small
 	$(BIN)/perfuse train calibration --model runs/code-small
 

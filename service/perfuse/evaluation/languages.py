@@ -16,7 +16,7 @@ from perfuse.evaluation.neighbours import NearestSentence
 from perfuse.models.text import load_text
 from perfuse.requests import TextRequest
 from perfuse.training.corpus.languages import FOREIGN, Foreign, ForeignTask, held_out_foreign, tasks_in
-from perfuse.wording import LANGUAGES, worded
+from perfuse.wording import LANGUAGES
 
 log = logging.getLogger(__name__)
 NEIGHBOURS = 20_000
@@ -78,10 +78,10 @@ def nearest(language: Foreign, tasks: Sequence[ForeignTask], training: int = NEI
 
 
 def attempt_all(fill: Fill, tasks: Sequence[ForeignTask]) -> list[Written]:
-    """One attempt per task from its sentence, worded as a request that names the language."""
+    """One attempt per task from its sentence and its language."""
     attempts = []
     for done, task in enumerate(tasks, 1):
-        output = fill(TextRequest(prompt=worded(task.prompt, task.language)))
+        output = fill(TextRequest(prompt=task.prompt, language=task.language))
         attempts.append(Written(task, output.text, output.forwards))
         if done % 50 == 0:
             log.info("%d of %d tasks", done, len(tasks))

@@ -44,7 +44,7 @@ DRAFT_BOUND = 3.0
 WINDOW = 16
 """Masked tokens a step works on: of wider ones, tokens that do not see each other break more texts."""
 DRAFT_WINDOW = 24
-"""The same of "verified", which nothing breaks: on an AMX core 50 ms a function, 57 with 16, 52 with 32 tokens."""
+"""The same of "verified", which nothing breaks: 5.53 forwards for a function, 6.04 with 16 (550 held-out tasks)."""
 MOST_OUTPUTS = 16
 MOST_STEPS = 4096
 MOST_TEMPERATURE = 10.0

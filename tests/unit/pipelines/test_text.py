@@ -18,11 +18,12 @@ from perfuse.models.call import Call, Output
 from perfuse.models.canvas import settled_text
 from perfuse.models.tokenizer import EOS, MASK, NULL, SEP, TextTokenizer
 from perfuse.pipelines.alone import AloneRun, run_alone
-from perfuse.pipelines.text import WINDOW, TextModel, TextPipeline
+from perfuse.pipelines.text import DRAFT_WINDOW, WINDOW, TextModel, TextPipeline
 from perfuse.requests import Preview, SamplerOptions, TextRequest, TextResult
 from plugged import importable, installed
 
 CODE = "def double(values):\n    return [value * 2 for value in values]\n"
+NARROW: dict[str, Any] = {"sampler_options": SamplerOptions(window=WINDOW)}
 
 
 @pytest.fixture(scope="module")
@@ -121,13 +122,16 @@ def test_settled_text_does_not_see_the_window(tokenizer: TextTokenizer) -> None:
 
 def test_a_verified_draft_costs_one_forward_and_brings_one_token_more(tokenizer: TextTokenizer) -> None:
     oracle, pipeline = build(tokenizer)
-    (output,) = fill(pipeline, TextRequest(prompt="Double every value.")).outputs
+    (output,) = fill(pipeline, TextRequest(prompt="Double every value.", sampler="verified", **NARROW)).outputs
     assert (output.text, output.finish_reason) == (CODE, "complete")
     needed = len(tokenizer.encode(CODE)) + 1
     # the first forward tells one token; each later one verifies the 15 drafted behind it and tells one more
     assert output.forwards == 1 + -(-(needed - 1) // WINDOW)
     given = len(oracle.seen[0]) - WINDOW
     assert oracle.orders[1] == [0] * given + list(range(1, WINDOW + 1)) + [WINDOW + 1] * WINDOW
+    oracle.seen.clear()
+    fill(pipeline, TextRequest(prompt="Double every value."))
+    assert len(oracle.seen[0]) - given == DRAFT_WINDOW
 
 
 @given(lies=st.frozensets(st.integers(0, 40)), temperature=st.sampled_from([0.0, 0.7]), seed=st.integers(0, 9))
@@ -365,7 +369,7 @@ def test_previews_show_the_masked_canvas_as_it_fills(tokenizer: TextTokenizer) -
 def test_previews_show_drafts_that_are_not_verified_yet(tokenizer: TextTokenizer) -> None:
     shown: list[Preview] = []
     _, pipeline = build(tokenizer)
-    fill(pipeline, TextRequest(), on_preview=shown.append)
+    fill(pipeline, TextRequest(sampler="verified", **NARROW), on_preview=shown.append)
     told = tokenizer.decode(tokenizer.encode(CODE)[:WINDOW])
     assert str(shown[0].body["canvas"]) == told + "\u2591" * (48 - WINDOW)
 
