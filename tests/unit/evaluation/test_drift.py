@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -82,10 +83,12 @@ async def test_failed_requests_under_load_are_counted(learner: ScriptedLearner) 
             await learner.ready()
             await learning.status(learner)
     assert load.failed == 0
-    learner.port += 1  # nobody listens there
-    async with drift.under_load(learner, tasks, 2) as load:
-        while load.failed < 2:
-            await drift.asyncio.sleep(0.01)
+    with socket.socket() as taken:  # nobody listens there, and nobody can be given the port to call from
+        taken.bind(("127.0.0.1", 0))
+        learner.port = taken.getsockname()[1]
+        async with drift.under_load(learner, tasks, 2) as load:
+            while load.failed < 2:
+                await drift.asyncio.sleep(0.01)
     assert load.answered == 0
 
 
