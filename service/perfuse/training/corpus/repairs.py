@@ -159,6 +159,7 @@ def failure(code: str, entry_point: str, cases: Sequence[Case]) -> str | None:
         compiled = compile(code, _FILE, "exec")
     except SyntaxError as error:
         return f"{type(error).__name__}: {error}"
+    watching = sys.gettrace()  # a debugger, or what measures coverage
     sys.settrace(budget.trace)
     try:
         exec(compiled, namespace)  # noqa: S102 - the generator's own source
@@ -172,7 +173,7 @@ def failure(code: str, entry_point: str, cases: Sequence[Case]) -> str | None:
     except Exception as error:  # noqa: BLE001 - whatever a wrong program raises is its message
         return _message(error, budget)
     finally:
-        sys.settrace(None)
+        sys.settrace(watching)
     return None
 
 

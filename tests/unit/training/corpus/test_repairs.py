@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import islice
 from random import Random
 
@@ -75,3 +76,17 @@ def test_sentences_are_of_training_combinations() -> None:
     combination = split().train["comprehend"][0]
     assert build(combination, Random(0), tests=False).combination not in split().held_out
     assert all(repair.prompt and repair.error for repair in some(50))
+
+
+def test_who_watches_this_process_goes_on_watching() -> None:
+    before = sys.gettrace()
+
+    def watch(frame: object, event: str, argument: object) -> None:
+        return None
+
+    sys.settrace(watch)
+    try:
+        assert failure("def f(x):\n    return x\n", "f", [Case((1,), 1)]) is None
+        assert sys.gettrace() is watch
+    finally:
+        sys.settrace(before)
