@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from perfuse.adaptation.embedding import Encoder
 from perfuse.adaptation.isotonic import Falling
@@ -47,14 +48,14 @@ class Found:
             state=record.state,
             distance=self.distance,
             weight=1.0,
-            gain=_gain(record.report),
+            gain=_told(record.report)[0],
             dataset=record.dataset,
         )
 
     @property
     def chance(self) -> Falling | None:
         """That its answers are right, by their doubt, as its gate saw them; None where that were too few."""
-        return _chance(self.record.report)
+        return _told(self.record.report)[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +156,12 @@ def _comes_first(canary: _Match, champion: _Match) -> bool:
     return canary.cluster == champion.cluster or canary.distance < champion.distance
 
 
-def _chance(report: str) -> Falling | None:
-    """`calibration` of a gate's report, where there is one."""
-    found = json.loads(report).get("calibration") if report else None
-    return None if found is None else Falling.of_json(found)
-
-
-def _gain(report: str) -> float | None:
-    """`gain` of a gate's report, where there is one."""
-    found = json.loads(report).get("gain") if report else None
-    return float(found) if isinstance(found, int | float) else None
+@lru_cache(maxsize=256)
+def _told(report: str) -> tuple[float | None, Falling | None]:
+    """`gain` and `calibration` of a gate's report, where they are; read once for all requests it serves."""
+    found = json.loads(report) if report else {}
+    gain, calibration = found.get("gain"), found.get("calibration")
+    return (
+        float(gain) if isinstance(gain, int | float) else None,
+        None if calibration is None else Falling.of_json(calibration),
+    )

@@ -236,11 +236,23 @@ class UncertaintyEstimator:
         self._combined = calibration.combined
         self._threshold = conformal.threshold(self._combined, level)
 
+    def assess(self, trace: Trace) -> tuple[float | None, Uncertainty | None]:
+        """Both of the following, measured once."""
+        if trace.state is None:
+            return None, None
+        doubt, novelty = log_doubt(trace.certainty), self._calibration.novelty.of_state(trace.state)
+        chance = self._calibration.chance.at(self._calibration.strangeness(doubt, novelty))
+        return chance, self._placed(doubt, novelty)
+
+    def p_correct(self, trace: Trace) -> float | None:
+        """Calibrated chance that the output is right; None without a prompt."""
+        return self.assess(trace)[0]
+
     def score(self, trace: Trace) -> Uncertainty | None:
         """Where the output stands among right ones; None without a prompt, of which novelty could be told."""
-        if (told := self._told(trace)) is None:
-            return None
-        doubt, novelty = told
+        return self.assess(trace)[1]
+
+    def _placed(self, doubt: float, novelty: float) -> Uncertainty:
         known = self._calibration
         confidence_q = conformal.quantile(known.doubts, doubt)
         novelty_q = conformal.quantile(known.novelties, novelty)
@@ -260,14 +272,3 @@ class UncertaintyEstimator:
         """Whether the output is more unusual than all but the level's share of right ones."""
         scored = self.score(trace)
         return scored is not None and scored.should_evolve
-
-    def p_correct(self, trace: Trace) -> float | None:
-        """Calibrated chance that the output is right; None without a prompt."""
-        if (told := self._told(trace)) is None:
-            return None
-        return self._calibration.chance.at(self._calibration.strangeness(*told))
-
-    def _told(self, trace: Trace) -> tuple[float, float] | None:
-        if trace.state is None:
-            return None
-        return log_doubt(trace.certainty), self._calibration.novelty.of_state(trace.state)

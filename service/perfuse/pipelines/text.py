@@ -361,7 +361,7 @@ def _output(task: Task, given: Shown, text: Text | None, fill: Fill, learned: ad
     holds, trace = _calibrated(task, given), fill.trace(task.heads[0])
     doubt = log_doubt(trace.certainty)
     estimator = task.model.estimator if holds and learned is None else None
-    p_correct = None if estimator is None else estimator.p_correct(trace)
+    p_correct, uncertainty = (None, None) if estimator is None else estimator.assess(trace)
     if holds and learned is not None and learned.chance is not None:
         p_correct = learned.chance.at(doubt)
     return TextOutput(
@@ -375,7 +375,7 @@ def _output(task: Task, given: Shown, text: Text | None, fill: Fill, learned: ad
         tokens=len(said(ids)),
         syntax_error=problem,
         p_correct=p_correct,
-        uncertainty=None if estimator is None else estimator.score(trace),
+        uncertainty=uncertainty,
         doubt=doubt,
     )
 
